@@ -1,0 +1,24 @@
+// Instruction-set levels of the CPU backend: what this machine has, or less where MPT_CPU_ISA asks for less.
+#pragma once
+
+namespace mpt::cpu {
+
+enum class Isa { portable, avx2, avx512, avx512_bf16 };
+
+const char* name_of(Isa level);
+
+// The highest level the machine and its operating system support.
+Isa detected_isa();
+
+// The level kernels are chosen by: detected_isa(), or the lower level that the environment variable
+// MPT_CPU_ISA=portable|avx2|avx512|avx512_bf16 names. Fails with INVALID_ARGUMENT on any other value; a level the
+// machine lacks gives the highest one it has. Read once.
+Isa isa();
+
+// Chooses among the three builds of a function from src/backend/cpu/isa/.
+template <typename F>
+constexpr F choose(Isa level, F portable, F avx2, F avx512) {
+  return level >= Isa::avx512 ? avx512 : level == Isa::avx2 ? avx2 : portable;
+}
+
+}  // namespace mpt::cpu

@@ -1,0 +1,61 @@
+#include "backend/cpu/parallel.h"
+
+#include <tbb/blocked_range.h>
+#include <tbb/info.h>
+#include <tbb/parallel_for.h>
+#include <tbb/task_arena.h>
+
+#include "core/error.h"
+
+#if defined(__SSE__)
+#include <xmmintrin.h>
+#endif
+
+namespace mpt::cpu {
+
+#if defined(__SSE__)
+namespace {
+constexpr unsigned control_default = 0x1f80;  // all exceptions masked, round to nearest, no flush to zero
+}
+FloatMode::FloatMode() : saved_(_mm_getcsr()) { _mm_setcsr(control_default); }
+FloatMode::~FloatMode() { _mm_setcsr(saved_); }
+#else
+FloatMode::FloatMode() = default;
+FloatMode::~FloatMode() = default;
+#endif
+
+// task_arena starts nothing before its first execute().
+struct Parallel::Arena {
+  explicit Arena(int threads) : tasks(threads) {}
+  tbb::task_arena tasks;
+};
+
+Parallel::Parallel(int threads) : threads_(threads == 0 ? tbb::info::default_concurrency() : threads) {
+  MPT_CHECK_ARGUMENT(threads >= 0, "threads: found %d, expected 0 or more", threads);
+  if (threads_ > 1) arena_ = std::make_unique<Arena>(threads_);
+}
+
+Parallel::~Parallel() = default;
+
+void Parallel::run(int64_t tasks, Body body, void* context) const {
+  if (tasks <= 0) return;
+  if (arena_ == nullptr) {
+    FloatMode mode;
+    for (int64_t task = 0; task < tasks; ++task) body(context, task, 0);
+    return;
+  }
+  arena_->tasks.execute([&] {
+    const auto chunk = [&](const tbb::blocked_range<int64_t>& range) {
+      FloatMode mode;
+      const int worker = tbb::this_task_arena::current_thread_index();
+      for (int64_t task = range.begin(); task < range.end(); ++task) body(context, task, worker);
+    };
+    if (tasks == 1) {
+      chunk(tbb::blocked_range<int64_t>(0, 1));
+    } else {
+      tbb::parallel_for(tbb::blocked_range<int64_t>(0, tasks), chunk);
+    }
+  });
+}
+
+}  // namespace mpt::cpu
