@@ -59,6 +59,7 @@ class SafetensorsFile {
   explicit SafetensorsFile(const std::string& path);
 
   const std::string& path() const { return file_.path(); }
+  const SafetensorsHeader& header() const { return header_; }
   const std::vector<TensorEntry>& tensors() const { return header_.tensors; }
   const Metadata& metadata() const { return header_.metadata; }
   const TensorEntry* find(const std::string& name) const;  // null where there is none

@@ -39,7 +39,7 @@ Parallel::~Parallel() = default;
 
 void Parallel::run(int64_t tasks, Body body, void* context) const {
   if (tasks <= 0) return;
-  if (arena_ == nullptr) {
+  if (arena_ == nullptr || tasks == 1) {
     FloatMode mode;
     for (int64_t task = 0; task < tasks; ++task) body(context, task, 0);
     return;
@@ -50,11 +50,7 @@ void Parallel::run(int64_t tasks, Body body, void* context) const {
       const int worker = tbb::this_task_arena::current_thread_index();
       for (int64_t task = range.begin(); task < range.end(); ++task) body(context, task, worker);
     };
-    if (tasks == 1) {
-      chunk(tbb::blocked_range<int64_t>(0, 1));
-    } else {
-      tbb::parallel_for(tbb::blocked_range<int64_t>(0, tasks), chunk);
-    }
+    tbb::parallel_for(tbb::blocked_range<int64_t>(0, tasks), chunk);
   });
 }
 

@@ -19,8 +19,8 @@ class Parallel {
   int threads() const { return threads_; }
 
   // Calls body(context, task, worker) once for every task in [0, tasks), in any order, and returns when all are done.
-  // worker < threads() is unique among the calls running at one time: it indexes scratch of one thread. The
-  // floating-point mode is round to nearest with subnormals kept in every call, and the caller's again afterwards.
+  // worker < threads() is unique among the calls of this run that are under way: it indexes the scratch of one thread.
+  // The floating-point mode is round to nearest with subnormals kept in every call, and the caller's again afterwards.
   // A body must not start parallel work itself. The first exception that a body throws is rethrown here.
   using Body = void (*)(void* context, int64_t task, int worker);
   void run(int64_t tasks, Body body, void* context) const;

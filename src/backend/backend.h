@@ -1,0 +1,77 @@
+// All that the engine asks of a device. ref, cpu, null (and later cuda) implement it; nobody else includes their headers.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "graph/graph.h"
+#include "kernels/numerics/step_vars.h"
+#include "backend/flat_store.h"
+
+namespace mpt {
+
+// Pointers of one launch, resolved before the step. Missing optional tensors are null.
+struct KernelArgs {
+  const void* const* inputs;
+  void* const* outputs;
+  void* scratch;         // scratch_bytes(), 64-byte aligned; contents undefined
+  const StepVars* vars;  // on the device: read through this pointer, never baked in
+};
+
+// A node prepared for a device: implementation chosen, everything that can be computed before the step computed.
+// run() allocates nothing and is safe to call for different data from different threads.
+class Kernel {
+ public:
+  virtual ~Kernel() = default;
+  virtual void run(const KernelArgs& args) const = 0;
+  virtual uint64_t scratch_bytes() const { return 0; }
+  virtual const char* implementation() const = 0;  // for plan dumps: "gemm.avx512.bf16"
+};
+
+class Backend {
+ public:
+  virtual ~Backend() = default;
+  virtual const char* name() const = 0;
+  virtual std::string info() const { return {}; }  // instruction set, threads: for logs
+  virtual bool executes() const { return true; }   // false: plans only
+
+  // The first implementation in this backend's list that takes the node. Throws UNSUPPORTED, naming the op.
+  virtual std::unique_ptr<Kernel> prepare(const Graph& graph, const Node& node) = 0;
+
+  // Runs `work` with the backend's threads and floating-point mode in place (the caller's are restored). One at a time.
+  virtual void execute(void (*work)(void*), void* argument) = 0;
+  virtual void synchronize() {}
+
+  // Device memory, 64-byte aligned, through the context's allocator.
+  virtual void* allocate(uint64_t bytes) = 0;
+  virtual void deallocate(void* pointer, uint64_t bytes) noexcept = 0;
+  virtual void copy_in(void* device, const void* host, uint64_t bytes) = 0;
+  virtual void copy_out(void* host, const void* device, uint64_t bytes) = 0;
+  virtual void fill_zero(void* device, uint64_t bytes) = 0;
+
+  // The flat passes over a parameter store; called inside execute(). Sums are formed in a fixed order.
+  // Finite check and norm of all gradients in one read: adds to `out`.
+  virtual void check_gradients(const FlatStore& store, const CheckArgs& args, CheckResult* out) = 0;
+  // Unscale, clip, decay, moments, master, 16-bit copy, average in one pass (LAMB and NovoGrad: one more for their norms).
+  virtual void update(const FlatStore& store, const UpdateArgs& args, UpdateResult* out) = 0;
+  // master -> 16-bit copy.
+  virtual void round_copies(const FlatStore& store) = 0;
+  // sums[i] (+)= factor * gradient[i] for FP32 accumulators (shared optimizers of several objectives).
+  virtual void accumulate_gradients(const FlatStore& store, float* const* sums, float factor, bool first) = 0;
+  // Of gradients (unscaled) and of the updates that `args` would make; runs before update().
+  virtual void statistics(const FlatStore& store, const UpdateArgs& args, mpt_update_statistics* out) = 0;
+};
+
+struct BackendOptions {
+  int threads = 0;  // 0: as many as the process may use
+  void* (*allocate)(void* user, uint64_t bytes, uint64_t alignment) = nullptr;
+  void (*deallocate)(void* user, void* pointer, uint64_t bytes) = nullptr;
+  void* user = nullptr;
+};
+
+std::unique_ptr<Backend> make_cpu_backend(const BackendOptions&);
+std::unique_ptr<Backend> make_ref_backend(const BackendOptions&);
+std::unique_ptr<Backend> make_null_backend(const BackendOptions&);
+
+}  // namespace mpt

@@ -1,0 +1,88 @@
+// C = A B for operands of FP32, FP16 or BF16 in any order, with products and sums in FP32 and one rounding at the end, which
+// is the caller's: complete sums are handed to an epilogue while they are in cache.
+//
+// 16-bit operands are widened block by block while they are packed, or, both BF16 on a machine that multiplies them, never.
+// Blocks and the order of sums depend on the problem and the instruction set alone: any number of threads gives the same
+// bits. run() allocates nothing.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+
+#include "backend/cpu/isa.h"
+#include "backend/cpu/isa/gemm_kernels.h"
+#include "backend/cpu/parallel.h"
+#include "core/dtype.h"
+
+namespace mpt::cpu {
+
+// batch independent products. A is m x k (transposed: stored as k x m), B is k x n (transposed: stored as n x k); lda and ldb
+// are the distances between stored rows, stride_a and stride_b between batch items (0: the same one for all), all in elements.
+struct GemmProblem {
+  int64_t batch = 1, m = 0, n = 0, k = 0;
+  DType a = DType::f32, b = DType::f32;
+  bool trans_a = false, trans_b = false;
+  int64_t lda = 0, ldb = 0;
+  int64_t stride_a = 0, stride_b = 0;
+};
+
+// Takes `n` consecutive complete sums of row `row` of batch item `batch`, from column `column`; may overwrite them. Called
+// exactly once for every element, on any thread of the run.
+struct Epilogue {
+  void (*finish)(const void* self, int64_t batch, int64_t row, int64_t column, int64_t n, float* sums);
+  const void* self;
+};
+
+class GemmPlan {
+ public:
+  // threads is the Parallel's that will run the plan: it sizes the scratch and changes nothing else.
+  static std::unique_ptr<GemmPlan> create(const GemmProblem& problem, Isa level, int threads);
+
+  std::size_t scratch_bytes() const { return scratch_bytes_; }
+  // scratch is aligned to 64 bytes. Operands and scratch do not overlap. Reentrant.
+  void run(const Parallel& parallel, const void* a, const void* b, const Epilogue& epilogue, void* scratch) const;
+  // What multiplies, for a plan's dump: "gemm f32 avx512", "gemm bf16 avx512_bf16".
+  const char* name() const { return name_; }
+
+ private:
+  // How the problem is cut, all in elements. A tile is what one task computes.
+  struct Blocking {
+    int64_t tile_m = 0, tile_n = 0, tile_k = 0;
+    int64_t chunk_k = 0;  // of k, packed and multiplied at a time
+    int64_t slab_n = 0;   // columns of B packed at once for all tasks, or 0: every task packs its own
+  };
+  struct Run;
+
+  GemmPlan(const GemmProblem& problem, Isa level, int threads);
+  void choose_blocking();
+  void plan_scratch(int threads);
+  int64_t steps(int64_t k) const { return (k + kernel_.k_unit - 1) / kernel_.k_unit; }
+  int64_t packed_columns(int64_t n) const;
+
+  static void multiply_tile(const Run& run, int64_t task, int worker);
+  static void pack_slab(const Run& run, int64_t task);
+  static void add_partial_sums(const Run& run, int64_t task, int worker);
+  void finish(const Epilogue& epilogue, int64_t batch, int64_t row, int64_t column, int64_t n, float* sums) const;
+
+  GemmProblem problem_;
+  int64_t folded_m_ = 0;  // rows of one batch item where the whole batch is multiplied as one matrix, else 0
+  GemmKernel kernel_;
+  Blocking blocking_;
+  int64_t tiles_m_ = 0, tiles_n_ = 0, tiles_k_ = 0;
+  int64_t row_length_ = 0;  // of a tile's sums in scratch
+  std::size_t slab_bytes_ = 0, partial_bytes_ = 0, worker_bytes_ = 0, scratch_bytes_ = 0;
+  std::size_t panel_bytes_ = 0, own_b_bytes_ = 0;
+  const char* name_ = "";
+};
+
+// Stores sums to a row-major matrix, rounded once to its type; or adds them to what is there, in FP32, before rounding.
+struct StoreEpilogue {
+  void* c;
+  DType type;
+  int64_t ldc, stride_c;
+  bool add;
+  Epilogue epilogue() const;
+};
+
+}  // namespace mpt::cpu

@@ -1,0 +1,50 @@
+// The instruction-set dependent half of the matrix multiply: packing of operands into panels and the register-tile kernel.
+// Plain C types only: every build of src/backend/cpu/isa/ includes it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace mpt::cpu {
+
+enum class GemmElement { f32, f16, bf16 };
+
+// One operand as stored: the element type, and whether the sum's index k is the slow one.
+// A: not transposed is [m][k], transposed [k][m]. B: not transposed is [k][n], transposed [n][k].
+struct GemmOperand {
+  GemmElement element;
+  bool transposed;
+};
+
+// A packed panel holds, for each step of k, one 32-bit lane per row (A) or column (B): an FP32 number, or a pair of BF16
+// numbers of which k_unit = 2 consecutive k make one lane (the last padded with zero).
+struct GemmKernel {
+  int rows;     // of a register tile: lanes of an A panel
+  int columns;  // lanes of a B panel; the last panel of a block has columns / 2 lanes where that is enough
+  int k_unit;   // values of k in one lane
+
+  // Packs A's rows [0, m), m <= rows, over [0, k) into one panel of `rows` lanes. May write gemm_pack_slack bytes past it.
+  void (*pack_a)(const void* a, int64_t ld, int64_t m, int64_t k, void* panel);
+  // Packs B's columns [0, n) over [0, k) into consecutive panels; lanes past n are zero.
+  void (*pack_b)(const void* b, int64_t ld, int64_t n, int64_t k, void* panels);
+  // c[m][n] (+)= the product of one A panel and consecutive B panels, summed in the order of k by one chain per element.
+  // `steps` counts lanes along k. Writes whole lanes: c's rows have room for n rounded up to columns / 2.
+  void (*multiply)(int64_t m, int64_t n, int64_t steps, const void* a, const void* b, float* c, int64_t ldc, bool add);
+};
+
+constexpr std::size_t gemm_pack_slack = 64;
+
+// FP32 arithmetic, 16-bit operands widened while packing. Always there.
+namespace portable {
+GemmKernel gemm_kernel(GemmOperand a, GemmOperand b);
+}
+namespace avx2 {
+GemmKernel gemm_kernel(GemmOperand a, GemmOperand b);
+}
+namespace avx512 {
+GemmKernel gemm_kernel(GemmOperand a, GemmOperand b);
+// Both operands BF16, multiplied by the native instruction; for machines with AVX512_BF16.
+GemmKernel gemm_kernel_bf16(bool transposed_a, bool transposed_b);
+}
+
+}  // namespace mpt::cpu
