@@ -25,8 +25,6 @@ MAY_INCLUDE = {
     "diagnose": BELOW_RUNTIME | {"runtime"},
     "api": BELOW_RUNTIME | {"runtime", "io", "comm", "diagnose"},
 }
-# The attributes of the ops are plain data that the nodes of a graph hold.
-LAYER_OF_FILE = {"ops/attrs.h": "graph"}
 # Third-party headers that only one room knows.
 CONFINED = {"dnnl": "src/backend/cpu/", "oneapi/dnnl": "src/backend/cpu/", "nlohmann/": "src/io/"}
 
@@ -42,7 +40,7 @@ MACHINE_PATH = re.compile(r"(?<![\w.}/-])/(?:home|root|work|tmp/w|Users|mnt)/[\w
 def tracked_files(root):
     """The files of the repository; all files where it is no git checkout."""
     listed = subprocess.run(["git", "-C", str(root), "ls-files", "-co", "--exclude-standard"],
-                            capture_output=True, text=True)
+                            capture_output=True, text=True, check=False)
     if listed.returncode == 0 and listed.stdout:
         names = listed.stdout.splitlines()
     else:
@@ -67,8 +65,6 @@ def lines_of(root, name):
 
 def layer(path):
     """The layer of a file that is named relative to src/. A backend's own folder is a layer of its own: 'backend/cpu'."""
-    if path in LAYER_OF_FILE:
-        return LAYER_OF_FILE[path]
     parts = path.split("/")
     return "/".join(parts[:2]) if parts[0] == "backend" and len(parts) > 2 else parts[0]
 
