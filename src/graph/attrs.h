@@ -59,7 +59,8 @@ struct NoAttrs {};
 
 struct ElementwiseAttrs {
   Program program;
-  Shape shape;  // of every output; empty until inferred
+  Shape shape;                 // of every output; set by the shape rule
+  bool stop_gradient = false;  // of a copy: no gradient flows back
 };
 
 // c = epilogue(op(a) op(b)). The epilogue's register 0 is the FP32 sum, registers 1.. are the node's inputs from index 2,
@@ -86,6 +87,7 @@ struct SoftmaxAttrs {
 struct NormAttrs {
   bool rms = false;
   double epsilon = 1e-5;
+  uint32_t wanted = ~0u;  // norm_grad: bit i is output i
 };
 
 struct AttentionAttrs {
@@ -127,6 +129,7 @@ enum class PairLoss : uint8_t { mse, l1, bce };
 struct PairLossAttrs {
   PairLoss loss{};
   bool mean = true;
+  uint32_t wanted = ~0u;  // pair_loss_grad: bit i is output i
 };
 struct SeedAttrs {
   double weight = 1;  // the seed is weight * loss scale
@@ -139,6 +142,7 @@ struct CustomAttrs {
   bool fp32 = false;
   std::vector<Shape> out_shapes;
   int n_inputs = 0, n_outputs = 0;
+  std::vector<bool> wanted;  // custom_grad: by output, one per input of the op
 };
 
 using Attrs = std::variant<NoAttrs, ElementwiseAttrs, MatmulAttrs, ReduceAttrs, SoftmaxAttrs, NormAttrs, AttentionAttrs,

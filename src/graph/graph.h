@@ -115,6 +115,8 @@ class Graph {
   uint32_t building_stream_id = 0;  // given to the nodes that are added
 };
 
+const char* name_of(Ewise op);  // "gelu_tanh"
+
 // How many nodes read each value, by id.
 std::vector<int> count_uses(const Graph& graph);
 

@@ -1,55 +1,40 @@
-// What the compiler knows of each kind of op: one definition per kind, in the file of that op.
+// Helpers for shape rules and gradient rules. What an op is: graph/op_def.h; one file per op beside this one.
 #pragma once
 
-#include <vector>
-
-#include "graph/graph.h"
+#include "graph/op_def.h"
 
 namespace mpt {
 
-enum class OpClass : uint8_t {
-  matmul = MPT_CLASS_MATMUL,
-  reduction = MPT_CLASS_REDUCTION,
-  elementwise = MPT_CLASS_ELEMENTWISE,
-  shape = MPT_CLASS_SHAPE,
-};
+// The definitions, one per kind, each in the file of its op.
+extern const OpDef elementwise_def, matmul_def, reduce_def, reduce_max_grad_def, softmax_def, softmax_grad_def, norm_def,
+    norm_grad_def, attention_def, attention_grad_def, reshape_def, transpose_def, slice_def, concat_def, gather_def,
+    gather_grad_def, pad_def, cross_entropy_def, cross_entropy_grad_def, pair_loss_def, pair_loss_grad_def, loss_seed_def,
+    accumulate_def, custom_def, custom_grad_def;
 
-// Shape rule's answer for one output. narrow: may be stored in 16 bits. wanted = false makes the output none.
-struct OutputInfo {
-  Shape shape;
-  DType dtype = DType::f32;
-  bool narrow = true;
-  bool wanted = true;
-};
+// ---- shape rules; sizes may be named dimensions (negative), which are taken on trust until actual sizes are known ----
 
-struct Cost {
-  double flops = 0;  // multiply and add count two
-  double bytes = 0;  // read and written, at the values' storage types
-};
+// Throws INVALID_ARGUMENT: "matmul 'fc1': 'x' [32, 10] and 'fc1.weight' [256, 784]: <what>".
+[[noreturn]] void shape_error(const Graph& graph, const Node& node, const char* what, ...)
+    __attribute__((format(printf, 3, 4)));
+// The common size of two that must be equal; none of them known: the first.
+bool unify(int64_t a, int64_t b, int64_t* out);
+bool unify(const Shape& a, const Shape& b, Shape* out);
+bool broadcast_named(const Shape& a, const Shape& b, Shape* out);
+void require_float(const Graph& graph, const Node& node, int input);
+void require_dtype(const Graph& graph, const Node& node, int input, DType dtype);
+void require_rank(const Graph& graph, const Node& node, int input, int least);
+// Elements where all sizes are known, else 0: for costs.
+double elements(const Graph& graph, ValueId id);
 
-// Handed to a gradient rule: the forward node's output gradients come in, input gradients go out.
-class GradientContext {
- public:
-  virtual ~GradientContext() = default;
-  virtual Graph& graph() = 0;
-  virtual ValueId output_gradient(int output) = 0;  // none: no gradient arrives there
-  virtual bool wants(int input) const = 0;          // does anything behind this input need a gradient
-  virtual void add(int input, ValueId gradient) = 0;
-};
+// ---- gradient rules ----
 
-struct OpDef {
-  const char* name;
-  OpClass op_class;
-  std::vector<OutputInfo> (*infer)(const Graph&, Node&);            // may complete the attributes
-  void (*gradient)(GradientContext&, const Node&);                  // null: no gradient flows
-  Cost (*cost)(const Graph&, const Node&);
-  // May output share the memory of an input that dies here? Null: never. Shapes and sizes of elements are equal by then.
-  bool (*in_place)(const Graph&, const Node&, int input, int output);
-};
+ValueId ewise(Graph& graph, Ewise op, ValueId a, float p = 0, float q = 0);
+ValueId ewise2(Graph& graph, Ewise op, ValueId a, ValueId b, float p = 0, float q = 0);
+// Sums a gradient over the axes along which `target` was broadcast, and gives it the target's shape.
+ValueId reduce_to(Graph& graph, ValueId gradient, const Shape& target);
+ValueId reshape_to(Graph& graph, ValueId x, const Shape& shape);
+ValueId matmul(Graph& graph, ValueId a, ValueId b, bool transpose_a, bool transpose_b);
 
-const OpDef& op_def(OpKind kind);
-
-// Bytes of all inputs and outputs: the memory part of most costs.
-double bytes_of(const Graph& graph, const Node& node);
+Program single_step(Ewise op, float p = 0, float q = 0, uint32_t stream_id = 0);
 
 }  // namespace mpt
