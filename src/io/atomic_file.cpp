@@ -116,8 +116,7 @@ void AtomicFile::flush() {
 void AtomicFile::write_through(const char* data, std::size_t bytes) {
   constexpr std::size_t max_call = std::size_t{1} << 30;  // below Linux's own limit of 2 GiB per call
   while (bytes > 0) {
-    const ssize_t written =
-        uninterrupted([&] { return ::write(file_.get(), data, std::min(bytes, max_call)); });
+    const ssize_t written = uninterrupted([&] { return ::write(file_.get(), data, std::min(bytes, max_call)); });
     if (written <= 0) fail_io("write", path_, written < 0 ? errno : EIO);
     data += written;
     bytes -= static_cast<std::size_t>(written);

@@ -40,8 +40,10 @@ void InputFile::read(uint64_t offset, void* to, std::size_t bytes) const {
       fail_io("read", path_, errno);
     }
     if (got == 0)
-      fail(MPT_ERROR_CORRUPT, "file %s: found its end at byte %" PRIu64 ", expected at least %" PRIu64
-           " bytes: it was truncated while it was read", quoted_path(path_).c_str(), offset, offset + left);
+      fail(MPT_ERROR_CORRUPT,
+           "file %s: found its end at byte %" PRIu64 ", expected at least %" PRIu64
+           " bytes: it was truncated while it was read",
+           quoted_path(path_).c_str(), offset, offset + left);
     position += got;
     offset += static_cast<uint64_t>(got);
     left -= static_cast<std::size_t>(got);

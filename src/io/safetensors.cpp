@@ -25,13 +25,20 @@ std::string json_string(const std::string& text) {
 
 const char* safetensors_type(DType dtype) {
   switch (dtype) {
-    case DType::f32: return "F32";
-    case DType::f16: return "F16";
-    case DType::bf16: return "BF16";
-    case DType::f64: return "F64";
-    case DType::i32: return "I32";
-    case DType::i64: return "I64";
-    case DType::u8: return "U8";
+    case DType::f32:
+      return "F32";
+    case DType::f16:
+      return "F16";
+    case DType::bf16:
+      return "BF16";
+    case DType::f64:
+      return "F64";
+    case DType::i32:
+      return "I32";
+    case DType::i64:
+      return "I64";
+    case DType::u8:
+      return "U8";
   }
   fail(MPT_ERROR_INTERNAL, "safetensors: found dtype %d, expected a known one", static_cast<int>(dtype));
 }
@@ -63,8 +70,9 @@ std::string format_safetensors_header(const SafetensorsHeader& header) {
   out += '}';
   while (out.size() % safetensors_alignment != 0) out += ' ';
   if (out.size() > safetensors_max_header_bytes)
-    fail(MPT_ERROR_INVALID_ARGUMENT, "safetensors: names and metadata take a header of %zu bytes, expected at most %" PRIu64,
-         out.size(), safetensors_max_header_bytes);
+    fail(MPT_ERROR_INVALID_ARGUMENT,
+         "safetensors: names and metadata take a header of %zu bytes, expected at most %" PRIu64, out.size(),
+         safetensors_max_header_bytes);
   return out;
 }
 
@@ -78,12 +86,14 @@ SafetensorsFile::SafetensorsFile(const std::string& path) : file_(path) {
   file_.read(0, &header_bytes, sizeof header_bytes);
   const uint64_t rest = file_.size() - safetensors_length_bytes;
   if (header_bytes < min_header_bytes || header_bytes > safetensors_max_header_bytes)
-    fail(MPT_ERROR_CORRUPT, "file %s: is not a safetensors file: found a header length of %" PRIu64
-         ", expected %" PRIu64 " to %" PRIu64, shown.c_str(), header_bytes, min_header_bytes,
-         safetensors_max_header_bytes);
+    fail(MPT_ERROR_CORRUPT,
+         "file %s: is not a safetensors file: found a header length of %" PRIu64 ", expected %" PRIu64 " to %" PRIu64,
+         shown.c_str(), header_bytes, min_header_bytes, safetensors_max_header_bytes);
   if (header_bytes > rest)
-    fail(MPT_ERROR_CORRUPT, "file %s: is truncated or not a safetensors file: found %" PRIu64
-         " bytes after the header length, expected a header of %" PRIu64, shown.c_str(), rest, header_bytes);
+    fail(MPT_ERROR_CORRUPT,
+         "file %s: is truncated or not a safetensors file: found %" PRIu64
+         " bytes after the header length, expected a header of %" PRIu64,
+         shown.c_str(), rest, header_bytes);
   std::string text(header_bytes, '\0');
   file_.read(safetensors_length_bytes, text.data(), text.size());
   header_ = parse_safetensors_header(text, rest - header_bytes, path);

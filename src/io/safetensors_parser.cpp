@@ -21,10 +21,10 @@ struct TypeWidth {
   uint64_t bits;
 };
 constexpr TypeWidth type_widths[] = {
-    {"BOOL", 8},    {"F4", 4},      {"F6_E2M3", 6},     {"F6_E3M2", 6},     {"U8", 8},   {"I8", 8},   {"F8_E5M2", 8},
-    {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"I16", 16}, {"U16", 16}, {"F16", 16},
-    {"BF16", 16},   {"I32", 32},    {"U32", 32},        {"F32", 32},        {"C64", 64}, {"F64", 64}, {"I64", 64},
-    {"U64", 64},
+    {"BOOL", 8},    {"F4", 4},      {"F6_E2M3", 6}, {"F6_E3M2", 6},     {"U8", 8},          {"I8", 8},
+    {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"I16", 16},
+    {"U16", 16},    {"F16", 16},    {"BF16", 16},   {"I32", 32},        {"U32", 32},        {"F32", 32},
+    {"C64", 64},    {"F64", 64},    {"I64", 64},    {"U64", 64},
 };
 
 // Throws for everything that the place it is at does not allow; the subclass says what that is.
@@ -185,23 +185,31 @@ class HeaderHandler : public StrictHandler {
  protected:
   std::string place() const override {
     switch (at_) {
-      case At::start: return "header";
-      case At::root: return "entry " + in_quotes(name_);
-      case At::metadata: return "metadata " + in_quotes(field_);
-      default: return "tensor " + in_quotes(name_) + (field_.empty() ? "" : ", field " + in_quotes(field_));
+      case At::start:
+        return "header";
+      case At::root:
+        return "entry " + in_quotes(name_);
+      case At::metadata:
+        return "metadata " + in_quotes(field_);
+      default:
+        return "tensor " + in_quotes(name_) + (field_.empty() ? "" : ", field " + in_quotes(field_));
     }
   }
   const char* expected() const override {
     switch (at_) {
-      case At::metadata: return "a string";
-      case At::shape: return "sizes from 0 to 2^63 - 1";
-      case At::offsets: return "two offsets into the data";
+      case At::metadata:
+        return "a string";
+      case At::shape:
+        return "sizes from 0 to 2^63 - 1";
+      case At::offsets:
+        return "two offsets into the data";
       case At::tensor:
         if (field_ == "dtype") return "a string";
         if (field_ == "shape") return "an array of sizes";
         if (field_ == "data_offsets") return "an array of two offsets";
         return "dtype, shape and data_offsets alone";
-      default: return "an object";
+      default:
+        return "an object";
     }
   }
 
@@ -243,15 +251,17 @@ uint64_t expected_bytes(const TensorEntry& tensor, const std::string& where) {
 
 void check_tensor(const TensorEntry& tensor, uint64_t data_bytes, const std::string& where) {
   if (tensor.begin > tensor.end)
-    fail(MPT_ERROR_CORRUPT, "%s: found data offsets %" PRIu64 " to %" PRIu64 ", expected the first not above the second",
-         where.c_str(), tensor.begin, tensor.end);
+    fail(MPT_ERROR_CORRUPT,
+         "%s: found data offsets %" PRIu64 " to %" PRIu64 ", expected the first not above the second", where.c_str(),
+         tensor.begin, tensor.end);
   const uint64_t expected = expected_bytes(tensor, where);
   if (tensor.bytes() != expected)
     fail(MPT_ERROR_CORRUPT, "%s: found %" PRIu64 " bytes of data, expected %" PRIu64 " for %s %s", where.c_str(),
          tensor.bytes(), expected, tensor.type.c_str(), sizes_text(tensor.sizes).c_str());
   if (tensor.end > data_bytes)
-    fail(MPT_ERROR_CORRUPT, "%s: found %" PRIu64 " bytes of data in the file, expected at least %" PRIu64
-         ": it is truncated", where.c_str(), data_bytes, tensor.end);
+    fail(MPT_ERROR_CORRUPT,
+         "%s: found %" PRIu64 " bytes of data in the file, expected at least %" PRIu64 ": it is truncated",
+         where.c_str(), data_bytes, tensor.end);
 }
 
 }  // namespace
@@ -279,8 +289,9 @@ SafetensorsHeader parse_safetensors_header(std::string_view text, uint64_t data_
   uint64_t position = 0;
   for (const TensorEntry& tensor : header.tensors) {
     if (tensor.begin != position)
-      fail(MPT_ERROR_CORRUPT, "%s: found its data at byte %" PRIu64 ", expected %" PRIu64
-           ", right after the tensor before it", where(tensor).c_str(), tensor.begin, position);
+      fail(MPT_ERROR_CORRUPT,
+           "%s: found its data at byte %" PRIu64 ", expected %" PRIu64 ", right after the tensor before it",
+           where(tensor).c_str(), tensor.begin, position);
     position = tensor.end;
   }
   if (position != data_bytes)
