@@ -15,10 +15,14 @@ Isa detected_isa();
 // machine lacks gives the highest one it has. Read once.
 Isa isa();
 
-// Chooses among the three builds of a function from src/backend/cpu/isa/.
-template <typename F>
-constexpr F choose(Isa level, F portable, F avx2, F avx512) {
-  return level >= Isa::avx512 ? avx512 : level == Isa::avx2 ? avx2 : portable;
-}
+// Chooses among the builds of a function from src/backend/cpu/isa/ by a level.
+#if defined(__x86_64__)
+#define MPT_CHOOSE_ISA(level, function)                                  \
+  ((level) >= ::mpt::cpu::Isa::avx512 ? &::mpt::cpu::avx512::function    \
+   : (level) == ::mpt::cpu::Isa::avx2 ? &::mpt::cpu::avx2::function      \
+                                      : &::mpt::cpu::portable::function)
+#else
+#define MPT_CHOOSE_ISA(level, function) (&::mpt::cpu::portable::function)
+#endif
 
 }  // namespace mpt::cpu

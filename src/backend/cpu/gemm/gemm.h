@@ -9,7 +9,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <vector>
 
+#include "backend/cpu/gemm/blocking.h"
 #include "backend/cpu/isa.h"
 #include "backend/cpu/isa/gemm_kernels.h"
 #include "backend/cpu/parallel.h"
@@ -25,6 +27,8 @@ struct GemmProblem {
   bool trans_a = false, trans_b = false;
   int64_t lda = 0, ldb = 0;
   int64_t stride_a = 0, stride_b = 0;
+  // Where batch items don't lie at equal distances: the offset of each, in elements, instead of a stride.
+  std::vector<int64_t> offsets_a, offsets_b;
 };
 
 // Takes `n` consecutive complete sums of row `row` of batch item `batch`, from column `column`; may overwrite them. Called
@@ -42,47 +46,44 @@ class GemmPlan {
   std::size_t scratch_bytes() const { return scratch_bytes_; }
   // scratch is aligned to 64 bytes. Operands and scratch do not overlap. Reentrant.
   void run(const Parallel& parallel, const void* a, const void* b, const Epilogue& epilogue, void* scratch) const;
-  // What multiplies, for a plan's dump: "gemm f32 avx512", "gemm bf16 avx512_bf16".
+  // What multiplies, for a plan's dump: "gemm.avx512.f32", "gemm.avx512_bf16.bf16".
   const char* name() const { return name_; }
 
  private:
-  // How the problem is cut, all in elements. A tile is what one task computes.
-  struct Blocking {
-    int64_t tile_m = 0, tile_n = 0, tile_k = 0;
-    int64_t chunk_k = 0;  // of k, packed and multiplied at a time
-    int64_t slab_n = 0;   // columns of B packed at once for all tasks, or 0: every task packs its own
-  };
-  struct Run;
+  struct Operands;
 
   GemmPlan(const GemmProblem& problem, Isa level, int threads);
-  void choose_blocking();
-  void plan_scratch(int threads);
-  int64_t steps(int64_t k) const { return (k + kernel_.k_unit - 1) / kernel_.k_unit; }
-  int64_t packed_columns(int64_t n) const;
 
-  static void multiply_tile(const Run& run, int64_t task, int worker);
-  static void pack_slab(const Run& run, int64_t task);
-  static void add_partial_sums(const Run& run, int64_t task, int worker);
+  void pack_slab(const Operands& operands, int64_t slab, int64_t chunk) const;
+  void multiply_tile(const Operands& operands, int64_t slab, int64_t task, int worker) const;
+  void add_partial_sums(const Operands& operands, int64_t task, int worker) const;
   void finish(const Epilogue& epilogue, int64_t batch, int64_t row, int64_t column, int64_t n, float* sums) const;
+  int64_t steps(int64_t k) const { return (k + kernel_.k_unit - 1) / kernel_.k_unit; }
 
   GemmProblem problem_;
   int64_t folded_m_ = 0;  // rows of one batch item where the whole batch is multiplied as one matrix, else 0
   GemmKernel kernel_;
-  Blocking blocking_;
-  int64_t tiles_m_ = 0, tiles_n_ = 0, tiles_k_ = 0;
-  int64_t row_length_ = 0;  // of a tile's sums in scratch
-  std::size_t slab_bytes_ = 0, partial_bytes_ = 0, worker_bytes_ = 0, scratch_bytes_ = 0;
-  std::size_t panel_bytes_ = 0, own_b_bytes_ = 0;
-  const char* name_ = "";
+  GemmBlocking blocking_;
+  char name_[48];
+  // Scratch: B's slab, partial sums, then for each thread an A panel, B's block and a tile's sums.
+  std::size_t partial_offset_ = 0, workers_offset_ = 0, worker_bytes_ = 0, scratch_bytes_ = 0;
+  std::size_t own_b_offset_ = 0, sums_offset_ = 0;
+  int64_t row_length_ = 0;  // distance of rows in sums and in partial sums
 };
 
-// Stores sums to a row-major matrix, rounded once to its type; or adds them to what is there, in FP32, before rounding.
-struct StoreEpilogue {
-  void* c;
-  DType type;
-  int64_t ldc, stride_c;
-  bool add;
-  Epilogue epilogue() const;
+// Stores sums in a row-major matrix, rounded once to its type; add: with what is there added in FP32 before rounding.
+class StoreEpilogue {
+ public:
+  StoreEpilogue(void* c, DType type, int64_t ldc, int64_t stride_c, bool add, Isa level);
+  Epilogue epilogue() const { return {finish, this}; }
+
+ private:
+  static void finish(const void* self, int64_t batch, int64_t row, int64_t column, int64_t n, float* sums);
+
+  std::byte* c_;
+  int64_t element_bytes_, ldc_, stride_c_;
+  bool add_;
+  GemmStore store_;
 };
 
 }  // namespace mpt::cpu

@@ -34,15 +34,21 @@ struct GemmKernel {
 
 constexpr std::size_t gemm_pack_slack = 64;
 
+// Stores n sums at c, an array of the type it was chosen for, each rounded once; add: with what is there added in FP32.
+using GemmStore = void (*)(const float* sums, int64_t n, void* c, bool add);
+
 // FP32 arithmetic, 16-bit operands widened while packing. Always there.
 namespace portable {
 GemmKernel gemm_kernel(GemmOperand a, GemmOperand b);
+GemmStore gemm_store(GemmElement type);
 }
 namespace avx2 {
 GemmKernel gemm_kernel(GemmOperand a, GemmOperand b);
+GemmStore gemm_store(GemmElement type);
 }
 namespace avx512 {
 GemmKernel gemm_kernel(GemmOperand a, GemmOperand b);
+GemmStore gemm_store(GemmElement type);
 // Both operands BF16, multiplied by the native instruction; for machines with AVX512_BF16.
 GemmKernel gemm_kernel_bf16(bool transposed_a, bool transposed_b);
 }
