@@ -52,7 +52,8 @@ class CheckpointReader {
   float float32(const std::string& key) const { return metadata_float(metadata(), key, path()); }
   double float64(const std::string& key) const { return metadata_double(metadata(), key, path()); }
 
-  TensorDifferences compare(const std::vector<TensorExpectation>& expected, std::string_view ignored_prefix = {}) const {
+  TensorDifferences compare(const std::vector<TensorExpectation>& expected,
+                            std::string_view ignored_prefix = {}) const {
     return compare_tensors(file_, expected, ignored_prefix);
   }
 
@@ -61,8 +62,8 @@ class CheckpointReader {
   void verify() const;
 
   // The tensor's elements as `dtype`, dense, to host memory for shape.elements() of them; FP32, FP16 and BF16 convert.
-  // Throws MPT_ERROR_CORRUPT where the tensor is missing, has another shape or dtype, or a wrong checksum: what is in
-  // `to` is then undefined.
+  // Throws MPT_ERROR_INVALID_ARGUMENT where the tensor is missing or has another shape or dtype, and MPT_ERROR_CORRUPT
+  // where its checksum is wrong: what is in `to` is then undefined.
   void read(const std::string& name, DType dtype, const Shape& shape, void* to) const;
 
  private:

@@ -39,14 +39,15 @@ void CheckpointReader::verify() const {
 void CheckpointReader::read(const std::string& name, DType dtype, const Shape& shape, void* to) const {
   const std::string where = "file " + quoted_path(path()) + ": tensor " + in_quotes(name);
   const TensorEntry* tensor = file_.find(name);
-  if (!tensor) fail(MPT_ERROR_CORRUPT, "%s: found no such tensor, expected one of shape %s", where.c_str(),
-                    shape.text().c_str());
-  if (!std::equal(tensor->sizes.begin(), tensor->sizes.end(), shape.begin(), shape.end()))
-    fail(MPT_ERROR_CORRUPT, "%s: found shape %s, expected %s", where.c_str(), sizes_text(tensor->sizes).c_str(),
+  if (!tensor)
+    fail(MPT_ERROR_INVALID_ARGUMENT, "%s: found no such tensor, expected one of shape %s", where.c_str(),
          shape.text().c_str());
+  if (!std::equal(tensor->sizes.begin(), tensor->sizes.end(), shape.begin(), shape.end()))
+    fail(MPT_ERROR_INVALID_ARGUMENT, "%s: found shape %s, expected %s", where.c_str(),
+         sizes_text(tensor->sizes).c_str(), shape.text().c_str());
   const std::optional<DType> stored = dtype_of(tensor->type);
   if (!stored || !is_convertible(*stored, dtype))
-    fail(MPT_ERROR_CORRUPT, "%s: found dtype %s, expected %s%s", where.c_str(), tensor->type.c_str(),
+    fail(MPT_ERROR_INVALID_ARGUMENT, "%s: found dtype %s, expected %s%s", where.c_str(), tensor->type.c_str(),
          safetensors_type(dtype), is_float(dtype) && dtype != DType::f64 ? " or another float of at most 32 bits" : "");
 
   auto* target = static_cast<char*>(to);

@@ -42,7 +42,8 @@ void check(const std::vector<CheckpointTensor>& tensors, const Metadata& metadat
     MPT_INVARIANT(tensor.data || tensor.shape.elements() == 0);
   }
   for (const auto& [key, value] : metadata)
-    MPT_CHECK_ARGUMENT(!is_reserved_key(key), "metadata to save has the key %s, expected one that is not the format's own",
+    MPT_CHECK_ARGUMENT(!is_reserved_key(key),
+                       "metadata to save has the key %s, expected one that is not the format's own",
                        in_quotes(key).c_str());
 }
 
