@@ -61,6 +61,7 @@ struct ElementwiseAttrs {
   Program program;
   Shape shape;                 // of every output; set by the shape rule
   bool stop_gradient = false;  // of a copy: no gradient flows back
+  bool broadcast_to_shape = false;  // `shape` was given and the inputs broadcast to it, though none may have it
 };
 
 // c = epilogue(op(a) op(b)). The epilogue's register 0 is the FP32 sum, registers 1.. are the node's inputs from index 2,

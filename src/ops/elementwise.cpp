@@ -6,7 +6,7 @@ namespace {
 
 std::vector<OutputInfo> infer(const Graph& graph, Node& node) {
   auto& attrs = std::get<ElementwiseAttrs>(node.attrs);
-  Shape shape = graph.shape(node.inputs[0]);
+  Shape shape = attrs.broadcast_to_shape ? attrs.shape : graph.shape(node.inputs[0]);
   // A result is FP32 only where everything it is made of is: losses and other scalars.
   bool narrow = false;
   for (std::size_t i = 0; i < node.inputs.size(); ++i) {
@@ -27,7 +27,6 @@ void gradient(GradientContext& context, const Node& node) {
   Graph& graph = context.graph();
   const ValueId dy = context.output_gradient(0), x = node.inputs[0], y = node.outputs[0];
   const ValueId b = node.inputs.size() > 1 ? node.inputs[1] : none;
-  const Shape x_shape = graph.shape(x);
 
   const auto back = [&](int input, auto make) {
     if (!context.wants(input)) return;
