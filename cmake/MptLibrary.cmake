@@ -67,6 +67,4 @@ target_link_options(mpt PRIVATE
   $<$<NOT:$<BOOL:${MPT_SANITIZE}>>:-Wl,--no-undefined>)
 set_target_properties(mpt PROPERTIES
   VERSION ${PROJECT_VERSION} SOVERSION ${soversion} LINKER_LANGUAGE CXX
-  LINK_DEPENDS ${PROJECT_BINARY_DIR}/mpt.map
-  # Where oneDNN was found, unless that is a folder that the dynamic linker searches anyway.
-  INSTALL_RPATH_USE_LINK_PATH ON)
+  LINK_DEPENDS ${PROJECT_BINARY_DIR}/mpt.map)
