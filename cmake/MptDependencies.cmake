@@ -14,7 +14,7 @@ if(MPT_ONEDNN)
   elseif(MPT_ONEDNN STREQUAL "AUTO")
     message(STATUS "oneDNN 3.2 or newer: not found, building without it")
   else()
-    message(FATAL_ERROR "MPT_ONEDNN is ${MPT_ONEDNN}, but no oneDNN 3.2 or newer was found. Versions that were looked at: "
-      "'${dnnl_CONSIDERED_VERSIONS}'. Give its folder by -Ddnnl_DIR or CMAKE_PREFIX_PATH.")
+    message(FATAL_ERROR "MPT_ONEDNN is ${MPT_ONEDNN}, but no oneDNN 3.2 or newer was found. "
+      "Give its folder by -Ddnnl_DIR or CMAKE_PREFIX_PATH.")
   endif()
 endif()
