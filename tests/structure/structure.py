@@ -153,6 +153,18 @@ def check_headers(root):
             yield f"{name}: no include guard"
 
 
+def check_own_header(root):
+    """x.cpp includes x.h before anything else: so each header is seen to need no other before it."""
+    for name in native_sources(root, "src/"):
+        header = str(Path(name).with_suffix(".h"))
+        if not name.endswith(".cpp") or not (root / header).exists():
+            continue
+        includes = (re.match(r'\s*#\s*include\s*["<]([^">]+)[">]', line) for line in lines_of(root, name))
+        first = next((include[1] for include in includes if include), "nothing")
+        if first != header.removeprefix("src/"):
+            yield f"{name}: includes {first} first, expected {header.removeprefix('src/')}"
+
+
 def check_layout(root):
     """Text files hold no tabs and no trailing blanks, and end with a newline."""
     for name in sources(root):

@@ -75,6 +75,12 @@ class Checks(unittest.TestCase):
     def test_headers(self):
         self.assertEqual(len(self.found("headers", {"src/core/a.h": "int f();\n", "include/mpt.h": "int f(void);\n"})), 2)
 
+    def test_own_header(self):
+        files = {"src/core/a.h": "", "src/core/a.cpp": "// why\n#include <vector>\n#include \"core/a.h\"\n"}
+        self.assertIn("includes vector first", self.found("own_header", files)[0])
+        files["src/core/a.cpp"] = "#include \"core/a.h\"\n#include <vector>\n"
+        self.assertEqual(self.found("own_header", files), [])
+
     def test_layout(self):
         self.assertEqual(len(self.found("layout", {"src/a.cpp": "int a; \n\tint b;\nint c;"})), 3)
 
