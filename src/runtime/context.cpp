@@ -115,9 +115,14 @@ void Context::drain() noexcept {
 }
 
 void Context::destroy_later(std::function<void()> destroy) noexcept {
-  {
+  try {
     const std::lock_guard<std::mutex> lock(queue_lock_);
-    queue_.push_back(std::move(destroy));
+    queue_.push_back(destroy);
+  } catch (...) {  // no memory for the queue: wait for our turn instead
+    while (busy_.exchange(true, std::memory_order_acquire)) std::this_thread::yield();
+    destroy();
+    busy_.store(false, std::memory_order_release);
+    return;
   }
   if (!busy_.exchange(true, std::memory_order_acquire)) {
     drain();

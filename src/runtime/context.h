@@ -22,6 +22,7 @@ class Context {
   Context& operator=(const Context&) = delete;
 
   Backend& backend() { return *backend_; }
+  const std::shared_ptr<Backend>& shared_backend() const { return backend_; }
   const Backend& backend() const { return *backend_; }
   const std::string& device() const { return device_; }
   uint64_t seed() const { return seed_; }
@@ -48,7 +49,7 @@ class Context {
   int threads_ = 1;
   int64_t process_ = 0;
   std::string device_;
-  std::unique_ptr<Backend> backend_;
+  std::shared_ptr<Backend> backend_;
 
   std::atomic<bool> busy_{false};
   std::atomic<std::thread::id> owner_{};
