@@ -1,14 +1,17 @@
-// The element-wise functions by number, shared by the compiler, the backends and the CUDA kernels.
+// The element-wise functions by number, shared by the compiler, the backends and the CUDA kernels; and what each of them
+// computes, in FP32.
 #pragma once
 
 #include <stdint.h>
+
+#include "kernels/numerics/math.h"
 
 namespace mpt {
 
 enum class Ewise : uint8_t {
   // one operand a
   copy,        // a
-  scale,       // p * a + q
+  scale,       // p * a + q, rounded once
   relu,        // max(a, 0)
   leaky_relu,  // a > 0 ? a : p * a
   gelu,        // a * Phi(a)
@@ -44,5 +47,96 @@ enum class Ewise : uint8_t {
 
 constexpr bool has_two_operands(Ewise e) { return e >= Ewise::add; }
 constexpr bool is_gradient(Ewise e) { return e >= Ewise::relu_grad; }
+
+// One function each. NaN passes through all of them.
+namespace ewise {
+
+MPT_HD float scale(float a, float p, float q) { return fused_multiply_add(p, a, q); }
+MPT_HD float relu(float a) { return a < 0 ? 0.0f : a; }
+MPT_HD float leaky_relu(float a, float p) { return a > 0 ? a : p * a; }
+MPT_HD float gelu(float a) { return a * normal_cdf(a); }
+MPT_HD float silu(float a) { return a * sigmoid(a); }
+MPT_HD float square(float a) { return a * a; }
+MPT_HD float clamp(float a, float p, float q) {
+  const float low = a < p ? p : a;
+  return low > q ? q : low;
+}
+// u: the element's uniform random number, p: the rate, factor: dropout_factor(p).
+MPT_HD float dropout_factor(float p) { return 1.0f / (1.0f - p); }
+MPT_HD float dropout(float a, float u, float p, float factor) { return a * (u < p ? 0.0f : factor); }
+
+// 0.5 (1 + tanh(u)) is sigmoid(2 u), which keeps its precision far below 0. inner is 2 u = 2 sqrt(2/pi) (x + 0.044715 x^3).
+constexpr float gelu_tanh_linear = 0x1.988454p+0f, gelu_tanh_cubic = 0x1.2444f2p-4f;
+MPT_HD float gelu_tanh_inner(float x) { return x * fused_multiply_add(gelu_tanh_cubic, x * x, gelu_tanh_linear); }
+MPT_HD float gelu_tanh(float a) { return a * sigmoid(gelu_tanh_inner(a)); }
+
+MPT_HD float relu_grad(float a, float y) { return y > 0 ? a : 0.0f; }
+MPT_HD float leaky_relu_grad(float a, float x, float p) { return x > 0 ? a : p * a; }
+MPT_HD float gelu_grad(float a, float x) {
+  const NormalParts n = normal_parts(x);
+  const float cdf = x < 0 ? n.tail : 1.0f - n.tail;
+  const float density = 0x1.988454p-2f * n.e;
+  return a * fused_multiply_add(x, density, cdf);
+}
+MPT_HD float gelu_tanh_grad(float a, float x) {
+  // Beyond +-100 the slope is 0 or 1; the clamp keeps x^2 finite.
+  const float t = clamp(x, -100.0f, 100.0f);
+  const float inner = gelu_tanh_inner(t);
+  const SigmoidParts s = sigmoid_parts(inner);
+  const float value = inner < 0 ? s.e * s.r : s.r;
+  const float slope = fused_multiply_add(3.0f * gelu_tanh_cubic, t * t, gelu_tanh_linear);
+  return a * fused_multiply_add(t * slope, s.e * s.r * s.r, value);
+}
+MPT_HD float silu_grad(float a, float x) {
+  const SigmoidParts s = sigmoid_parts(x);
+  const float value = x < 0 ? s.e * s.r : s.r;
+  return a * fused_multiply_add(x, s.e * s.r * s.r, value);
+}
+MPT_HD float sigmoid_grad(float a, float y) { return a * (y * (1.0f - y)); }
+MPT_HD float tanh_grad(float a, float y) { return a * fused_multiply_add(-y, y, 1.0f); }
+MPT_HD float log_grad(float a, float x) { return a / x; }
+MPT_HD float sqrt_grad(float a, float y) { return a / (2.0f * y); }
+MPT_HD float square_grad(float a, float x) { return 2.0f * a * x; }
+MPT_HD float clamp_grad(float a, float x, float p, float q) { return x >= p && x <= q ? a : 0.0f; }
+
+}  // namespace ewise
+
+// Any of them by number. dropout: b is the element's uniform random number.
+MPT_HD float apply(Ewise op, float a, float b, float p, float q) {
+  switch (op) {
+    case Ewise::copy: return a;
+    case Ewise::scale: return ewise::scale(a, p, q);
+    case Ewise::relu: return ewise::relu(a);
+    case Ewise::leaky_relu: return ewise::leaky_relu(a, p);
+    case Ewise::gelu: return ewise::gelu(a);
+    case Ewise::gelu_tanh: return ewise::gelu_tanh(a);
+    case Ewise::silu: return ewise::silu(a);
+    case Ewise::sigmoid: return sigmoid(a);
+    case Ewise::tanh: return tanh_f32(a);
+    case Ewise::exp: return exp_f32(a);
+    case Ewise::log: return log_f32(a);
+    case Ewise::sqrt: return square_root(a);
+    case Ewise::square: return ewise::square(a);
+    case Ewise::clamp: return ewise::clamp(a, p, q);
+    case Ewise::dropout: return ewise::dropout(a, b, p, ewise::dropout_factor(p));
+    case Ewise::add: return a + b;
+    case Ewise::sub: return a - b;
+    case Ewise::mul: return a * b;
+    case Ewise::div: return a / b;
+    case Ewise::relu_grad: return ewise::relu_grad(a, b);
+    case Ewise::leaky_relu_grad: return ewise::leaky_relu_grad(a, b, p);
+    case Ewise::gelu_grad: return ewise::gelu_grad(a, b);
+    case Ewise::gelu_tanh_grad: return ewise::gelu_tanh_grad(a, b);
+    case Ewise::silu_grad: return ewise::silu_grad(a, b);
+    case Ewise::sigmoid_grad: return ewise::sigmoid_grad(a, b);
+    case Ewise::tanh_grad: return ewise::tanh_grad(a, b);
+    case Ewise::log_grad: return ewise::log_grad(a, b);
+    case Ewise::sqrt_grad: return ewise::sqrt_grad(a, b);
+    case Ewise::square_grad: return ewise::square_grad(a, b);
+    case Ewise::clamp_grad: return ewise::clamp_grad(a, b, p, q);
+    case Ewise::count_: break;
+  }
+  return a;
+}
 
 }  // namespace mpt
