@@ -167,10 +167,10 @@ TEST_CASE("checkpoint: weights convert between the float types on the way in and
   CHECK(file.tensors()[1].bytes() == 14);
   const std::pair<const char*, const std::vector<float>*> expected[] = {
       {"f32", &values}, {"f16", &as_f16}, {"bf16", &as_bf16}};
-  for (const auto& [name, floats] : expected) {
-    CAPTURE(name);
+  for (const auto& entry : expected) {
+    const auto& [name, floats] = entry;
     const std::string raw = read_raw(file, name, DType::f32, shape);
-    CHECK(raw == std::string(reinterpret_cast<const char*>(floats->data()), raw.size()));
+    CHECK_MESSAGE(raw == std::string(reinterpret_cast<const char*>(floats->data()), raw.size()), entry.first);
   }
   // FP32 in the file to 16 bits in memory gives the bits that 16 bits in the file have.
   CHECK(read_raw(file, "f32", DType::f16, shape) == read_raw(file, "f16", DType::f16, shape));

@@ -235,8 +235,9 @@ TEST_CASE("safetensors: what cannot be opened as a file is an IO error with the 
                                                        {pipe, "expected a regular file"},
                                                        {"/dev/zero", "expected a regular file"}};
   for (const auto& [path, reason] : cases) {
-    CAPTURE(path);
-    const Failure failure = failure_of([&p = path] { SafetensorsFile file(p); });
+    const std::string& p = path;  // clang 14 captures no structured binding
+    CAPTURE(p);
+    const Failure failure = failure_of([&] { SafetensorsFile file(p); });
     CHECK(failure.status == MPT_ERROR_IO);
     CHECK(failure.says("'" + path + "'"));
     CHECK(failure.says(reason));
