@@ -36,6 +36,8 @@ struct GemmProblem {
 struct Epilogue {
   void (*finish)(const void* self, int64_t batch, int64_t row, int64_t column, int64_t n, float* sums);
   const void* self;
+  // May be null. Says that finish is soon called with these numbers: prefetch what it will write and read.
+  void (*prefetch)(const void* self, int64_t batch, int64_t row, int64_t column, int64_t n) = nullptr;
 };
 
 class GemmPlan {
@@ -51,13 +53,16 @@ class GemmPlan {
 
  private:
   struct Operands;
+  struct PanelWork;
+  class Prefetch;
 
   GemmPlan(const GemmProblem& problem, Isa level, int threads);
 
   void pack_slab(const Operands& operands, int64_t slab, int64_t chunk) const;
   void multiply_tile(const Operands& operands, int64_t slab, int64_t task, int worker) const;
   void add_partial_sums(const Operands& operands, int64_t task, int worker) const;
-  void finish(const Epilogue& epilogue, int64_t batch, int64_t row, int64_t column, int64_t n, float* sums) const;
+  void multiply_panel(const Epilogue& epilogue, const PanelWork& work, Prefetch& next_a, Prefetch& next_b) const;
+  void locate(int64_t* batch, int64_t* row) const;
   int64_t steps(int64_t k) const { return (k + kernel_.k_unit - 1) / kernel_.k_unit; }
 
   GemmProblem problem_;
@@ -65,19 +70,21 @@ class GemmPlan {
   GemmKernel kernel_;
   GemmBlocking blocking_;
   char name_[48];
-  // Scratch: B's slab, partial sums, then for each thread an A panel, B's block and a tile's sums.
+  // Scratch: B's slab, partial sums, then for each thread a few A panels, B's block and a tile's sums.
   std::size_t partial_offset_ = 0, workers_offset_ = 0, worker_bytes_ = 0, scratch_bytes_ = 0;
   std::size_t own_b_offset_ = 0, sums_offset_ = 0;
-  int64_t row_length_ = 0;  // distance of rows in sums and in partial sums
+  int64_t rows_packed_ = 0;  // of A at a time
+  int64_t row_length_ = 0;   // distance of rows in sums and in partial sums
 };
 
 // Stores sums in a row-major matrix, rounded once to its type; add: with what is there added in FP32 before rounding.
 class StoreEpilogue {
  public:
   StoreEpilogue(void* c, DType type, int64_t ldc, int64_t stride_c, bool add, Isa level);
-  Epilogue epilogue() const { return {finish, this}; }
+  Epilogue epilogue() const { return {finish, this, prefetch}; }
 
  private:
+  static void prefetch(const void* self, int64_t batch, int64_t row, int64_t column, int64_t n);
   static void finish(const void* self, int64_t batch, int64_t row, int64_t column, int64_t n, float* sums);
 
   std::byte* c_;

@@ -29,7 +29,7 @@ struct TileBF16 {
 #pragma GCC unroll 2
         for (int j = 0; j < Vectors; ++j) sums[i][j] = _mm512_dpbf16_ps(sums[i][j], row, column[j]);
       }
-      a += tile_rows;
+      a += lanes;
       b += Vectors * lanes;
     }
 #pragma GCC unroll 16
@@ -42,7 +42,7 @@ struct TileBF16 {
 }  // namespace
 
 GemmKernel gemm_kernel_bf16(bool transposed_a, bool transposed_b) {
-  return {tile_rows, tile_columns, 2,
+  return {tile_rows, lanes, tile_columns, 2,
           transposed_a ? pack_a<ElementPair, true> : pack_a<ElementPair, false>,
           transposed_b ? pack_b<ElementPair, true> : pack_b<ElementPair, false>,
           multiply<TileBF16>};

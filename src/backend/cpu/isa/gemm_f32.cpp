@@ -24,7 +24,7 @@ struct TileF32 {
 #pragma GCC unroll 2
         for (int j = 0; j < Vectors; ++j) sums[i][j] = multiply_add(row, column[j], sums[i][j]);
       }
-      a += tile_rows;
+      a += lanes;
       b += Vectors * lanes;
     }
 #pragma GCC unroll 16
@@ -58,7 +58,7 @@ PackB choose_pack_b(GemmElement element) {
 }  // namespace
 
 GemmKernel gemm_kernel(GemmOperand a, GemmOperand b) {
-  return {tile_rows, tile_columns, 1,
+  return {tile_rows, lanes, tile_columns, 1,
           a.transposed ? choose_pack_a<true>(a.element) : choose_pack_a<false>(a.element),
           b.transposed ? choose_pack_b<true>(b.element) : choose_pack_b<false>(b.element),
           multiply<TileF32>};

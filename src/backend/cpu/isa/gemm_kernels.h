@@ -19,20 +19,19 @@ struct GemmOperand {
 // A packed panel holds, for each step of k, one 32-bit lane per row (A) or column (B): an FP32 number, or a pair of BF16
 // numbers of which k_unit = 2 consecutive k make one lane (the last padded with zero).
 struct GemmKernel {
-  int rows;     // of a register tile: lanes of an A panel
-  int columns;  // lanes of a B panel; the last panel of a block has columns / 2 lanes where that is enough
-  int k_unit;   // values of k in one lane
+  int rows;      // of a register tile
+  int row_lanes; // lanes of an A panel, of which `rows` are used
+  int columns;   // of a register tile and lanes of a B panel; the last panel of a block has columns / 2 where that is enough
+  int k_unit;    // values of k in one lane
 
-  // Packs A's rows [0, m), m <= rows, over [0, k) into one panel of `rows` lanes. May write gemm_pack_slack bytes past it.
-  void (*pack_a)(const void* a, int64_t ld, int64_t m, int64_t k, void* panel);
-  // Packs B's columns [0, n) over [0, k) into consecutive panels; lanes past n are zero.
+  // Packs A's rows [0, m) over [0, k) into consecutive panels.
+  void (*pack_a)(const void* a, int64_t ld, int64_t m, int64_t k, void* panels);
+  // Packs B's columns [0, n) over [0, k) into consecutive panels.
   void (*pack_b)(const void* b, int64_t ld, int64_t n, int64_t k, void* panels);
-  // c[m][n] (+)= the product of one A panel and consecutive B panels, summed in the order of k by one chain per element.
-  // `steps` counts lanes along k. Writes whole lanes: c's rows have room for n rounded up to columns / 2.
+  // c[m][n] (+)= the product of one A panel (m <= rows) and consecutive B panels, summed in the order of k by one chain per
+  // element. `steps` counts lanes along k. Writes whole lanes: c's rows have room for n rounded up to columns / 2.
   void (*multiply)(int64_t m, int64_t n, int64_t steps, const void* a, const void* b, float* c, int64_t ldc, bool add);
 };
-
-constexpr std::size_t gemm_pack_slack = 64;
 
 // Stores n sums at c, an array of the type it was chosen for, each rounded once; add: with what is there added in FP32.
 using GemmStore = void (*)(const float* sums, int64_t n, void* c, bool add);

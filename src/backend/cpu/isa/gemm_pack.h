@@ -58,8 +58,7 @@ struct ElementPair {
 };
 #endif
 
-// Lane i is memory row i, contiguous along k: square blocks are transposed in registers. Vectors are stored in ascending
-// order, so where `width` is no multiple of `lanes` the next step overwrites what a store put beyond its own.
+// Lane i is memory row i, contiguous along k: square blocks are transposed in registers.
 template <typename Element>
 MPT_INLINE void pack_transposing(const typename Element::Source* source, int64_t ld, int count, int64_t k, float* panel,
                                  int width) {
@@ -90,42 +89,41 @@ MPT_INLINE void pack_transposing(const typename Element::Source* source, int64_t
   }
 }
 
-// Lane i is memory column i: at each k the lanes are contiguous.
+// Lane i is memory column i: at each k the lanes of all panels are contiguous. A panel takes `used` columns and is `width`
+// lanes wide; panels follow one another, the last one maybe narrower (a multiple of `lanes`).
 template <typename Element>
-MPT_INLINE void pack_copying(const typename Element::Source* source, int64_t ld, int count, int64_t k, float* panel,
-                             int width) {
+MPT_INLINE void pack_copying(const typename Element::Source* source, int64_t ld, int64_t count, int64_t k, float* panels,
+                             int used, int width) {
   const int64_t row = ld * Element::unit;
   const int64_t steps = (k + Element::unit - 1) / Element::unit;
   for (int64_t step = 0; step < steps; ++step) {
     const typename Element::Source* p = source + step * row;
     const int64_t left = k - step * Element::unit;
-    for (int first = 0; first < width; first += lanes) {
-      const int n = count - first;
-      const Vec v = n >= lanes ? Element::across(p + first, ld, left)
-                    : n > 0    ? Element::across(p + first, ld, left, n)
-                               : zero();
-      store(panel + step * width + first, v);
+    float* panel = panels;
+    for (int64_t column = 0; column < count; column += used, panel += steps * width) {
+      const int n = count - column < used ? static_cast<int>(count - column) : used;
+      const int this_width = n > width - lanes ? width : width - lanes;
+      float* out = panel + step * this_width;
+#pragma GCC unroll 2
+      for (int first = 0; first < this_width; first += lanes) {
+        store(out + first, n - first >= lanes ? Element::across(p + column + first, ld, left)
+                                              : Element::across(p + column + first, ld, left, n - first));
+      }
     }
   }
 }
 
-template <typename Element, bool Transposing>
-MPT_INLINE void pack_panel(const typename Element::Source* source, int64_t ld, int count, int64_t k, float* panel, int width) {
-  if constexpr (Transposing) {
-    pack_transposing<Element>(source, ld, count, k, panel, width);
-  } else {
-    pack_copying<Element>(source, ld, count, k, panel, width);
-  }
-}
-
 template <typename Element, bool Transposed>
-void pack_a(const void* a, int64_t ld, int64_t m, int64_t k, void* panel) {
+void pack_a(const void* a, int64_t ld, int64_t m, int64_t k, void* panels) {
   const auto* source = static_cast<const typename Element::Source*>(a);
-  auto* out = static_cast<float*>(panel);
-  if (m == tile_rows) {
-    pack_panel<Element, !Transposed>(source, ld, tile_rows, k, out, tile_rows);
+  auto* out = static_cast<float*>(panels);
+  if constexpr (Transposed) {
+    pack_copying<Element>(source, ld, m, k, out, tile_rows, lanes);
   } else {
-    pack_panel<Element, !Transposed>(source, ld, static_cast<int>(m), k, out, tile_rows);
+    const int64_t steps = (k + Element::unit - 1) / Element::unit;
+    for (; m >= tile_rows; m -= tile_rows, source += tile_rows * ld, out += steps * lanes)
+      pack_transposing<Element>(source, ld, tile_rows, k, out, lanes);
+    if (m > 0) pack_transposing<Element>(source, ld, static_cast<int>(m), k, out, lanes);
   }
 }
 
@@ -134,16 +132,19 @@ void pack_b(const void* b, int64_t ld, int64_t n, int64_t k, void* panels) {
   const auto* source = static_cast<const typename Element::Source*>(b);
   auto* out = static_cast<float*>(panels);
   const int64_t steps = (k + Element::unit - 1) / Element::unit;
-  while (n >= tile_columns) {
-    pack_panel<Element, Transposed>(source, ld, tile_columns, k, out, tile_columns);
-    source += Transposed ? tile_columns * ld : tile_columns;
-    out += tile_columns * steps;
-    n -= tile_columns;
-  }
-  if (n > lanes) {
-    pack_panel<Element, Transposed>(source, ld, static_cast<int>(n), k, out, tile_columns);
-  } else if (n > 0) {
-    pack_panel<Element, Transposed>(source, ld, static_cast<int>(n), k, out, lanes);
+  if constexpr (Transposed) {
+    for (; n >= tile_columns; n -= tile_columns, source += tile_columns * ld, out += steps * tile_columns)
+      pack_transposing<Element>(source, ld, tile_columns, k, out, tile_columns);
+    if (n > lanes) {
+      pack_transposing<Element>(source, ld, static_cast<int>(n), k, out, tile_columns);
+    } else if (n > 0) {
+      pack_transposing<Element>(source, ld, static_cast<int>(n), k, out, lanes);
+    }
+  } else {
+    // A few panels at a time: rows are read in long runs, and not too many places are written in turn.
+    constexpr int64_t group = 4 * tile_columns;
+    for (; n > 0; n -= group, source += group, out += steps * group)
+      pack_copying<Element>(source, ld, n < group ? n : group, k, out, tile_columns, tile_columns);
   }
 }
 
