@@ -33,7 +33,9 @@ struct LivenessOptions {
 
 Liveness find_lifetimes(const Graph& graph, const std::vector<ValueId>& kept, const LivenessOptions& options = {});
 
-// Greatest sum of the bytes that live at one position, `scratch_bytes` (by node; empty: none) included: no plan can be smaller.
-uint64_t peak_live_bytes(const Liveness& liveness, int32_t n_positions, const std::vector<uint64_t>& scratch_bytes);
+// Bytes that live at each position 0 .. number of nodes; the `scratch_bytes` (by node; empty: none) of its node included.
+std::vector<uint64_t> live_bytes(const Graph& graph, const Liveness& liveness, const std::vector<uint64_t>& scratch_bytes);
+// The greatest of these: no plan can be smaller.
+uint64_t peak_live_bytes(const Graph& graph, const Liveness& liveness, const std::vector<uint64_t>& scratch_bytes);
 
 }  // namespace mpt

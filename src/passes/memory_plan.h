@@ -28,7 +28,7 @@ struct MemoryPlan {
 MemoryPlan plan_memory(const Graph& graph, const std::vector<uint64_t>& scratch_bytes, const std::vector<ValueId>& kept,
                        const LivenessOptions& options = {});
 
-// Throws INTERNAL if two things that live at one time share bytes, or anything is misaligned or outside the arena.
+// Plays the step: throws INTERNAL if a value is overwritten before its last reader, or anything is misaligned or misplaced.
 void check_plan(const Graph& graph, const MemoryPlan& plan, const std::vector<uint64_t>& scratch_bytes,
                 const std::vector<ValueId>& kept);
 

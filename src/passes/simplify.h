@@ -7,8 +7,8 @@
 
 namespace mpt {
 
-// Removes nodes none of whose outputs leaves the step (kept values, gradients of parameters), and sets optional outputs that
-// nobody reads to none.
+// Removes nodes from which nothing leads to a kept value or a parameter's gradient, and the outputs of fused programs that
+// nobody reads.
 void remove_dead(Graph& graph, const std::vector<ValueId>& kept);
 
 // Dead code, copies and reshapes without effect, double transposes, identical nodes (same op, attributes and inputs), until
