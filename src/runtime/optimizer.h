@@ -26,6 +26,7 @@
 
 #include "backend/backend.h"
 #include "io/metadata.h"
+#include "runtime/device_memory.h"
 #include "runtime/params.h"
 #include "runtime/scaler.h"
 #include "runtime/schedule.h"
@@ -50,7 +51,6 @@ class Optimizer {
  public:
   // Options are checked, INVALID_ARGUMENT with `who` in front; the store must be allocated. struct_size is not looked at.
   Optimizer(std::shared_ptr<Params> params, const mpt_optimizer_options& options, const char* who = "mpt_optimizer_create");
-  ~Optimizer();
   Optimizer(const Optimizer&) = delete;
   Optimizer& operator=(const Optimizer&) = delete;
 
@@ -59,10 +59,10 @@ class Optimizer {
   // Bytes of moments and averages, padded to 64 a tensor: what the constructor allocates, to the byte. The store need not be
   // allocated for it.
   static uint64_t planned_bytes(const Params& params, const mpt_optimizer_options& options);
-  uint64_t state_bytes() const { return state_bytes_; }
+  uint64_t state_bytes() const { return state_.bytes(); }
   // Bytes of FP32 gradient sums, where use_sums() was or will be called.
   uint64_t planned_sums_bytes() const;
-  uint64_t sums_bytes() const { return sums_bytes_; }
+  uint64_t sums_bytes() const { return sums_.bytes(); }
 
   const std::shared_ptr<Params>& params() const { return params_; }
   const std::vector<int32_t>& slots() const { return slots_; }  // trained, in order; frozen ones included
@@ -156,11 +156,9 @@ class Optimizer {
   double inverse_scale_ = 1;
   int64_t overflows_reported_ = 0;
 
-  void* state_ = nullptr;
-  uint64_t state_bytes_ = 0;
+  DeviceMemory state_;
   std::vector<float*> moment1_, moment2_, average_;  // by index, null where there is none
-  void* sums_ = nullptr;
-  uint64_t sums_bytes_ = 0;
+  DeviceMemory sums_;
   std::vector<float*> sum_;         // by index
   std::vector<char> summed_;        // by index: holds something
 };

@@ -12,6 +12,7 @@
 #include "core/dtype.h"
 #include "core/shape.h"
 #include "graph/graph.h"
+#include "runtime/device_memory.h"
 #include "runtime/scaler.h"
 
 namespace mpt {
@@ -55,7 +56,6 @@ struct ParamsBytes {
 class Params {
  public:
   Params(std::shared_ptr<Backend> backend, ParamsConfig config);
-  ~Params();
   Params(const Params&) = delete;
   Params& operator=(const Params&) = delete;
 
@@ -93,9 +93,10 @@ class Params {
   // Sets a weight and its 16-bit copy from any float dtype. Non-finite values, and with no_master values beyond the 16-bit
   // range, are INVALID_ARGUMENT before anything is changed.
   void set(int32_t slot, const mpt_array& array, const char* who);
-  // The same between a dense host buffer of FP32 and a weight, for checkpoints: all bits are kept, nothing is refused.
+  // The same between a dense host buffer of FP32 and a weight with its copy, for checkpoints: all bits are kept, nothing is
+  // refused.
   void read_master(int32_t slot, float* to) const;
-  void write_master(int32_t slot, const float* from);  // refresh() afterwards
+  void write_master(int32_t slot, const float* from);
   // Rounds all masters to the 16-bit copies anew.
   void refresh();
 
@@ -114,12 +115,13 @@ class Params {
   FlatStore flat_store() const;
 
  private:
-  struct Layout;  // offsets of one class
-  DType gradient_dtype_of(const Parameter& p, mpt_precision precision) const;
-  ParamsBytes layout_bytes(mpt_precision precision) const;
+  bool has_copy(const Parameter& p, mpt_precision precision) const;
+  bool has_master(const Parameter& p, mpt_precision precision) const;
+  DType gradient_dtype(const Parameter& p, mpt_precision precision) const;
   void allocate_gradients();
   void initialize();
   void require_allocated(const char* who) const;
+  void write_values(int32_t slot, int64_t begin, const float* values, int64_t count);
 
   std::shared_ptr<Backend> backend_;
   ParamsConfig config_;
@@ -129,14 +131,10 @@ class Params {
   bool fp32_gradients_ = false;
   bool allocated_ = false;
   uint64_t layout_ = 0;
-  struct Block {
-    void* data = nullptr;
-    uint64_t bytes = 0;
-  };
-  Block master_, copy16_, gradients_;
-  std::vector<float*> masters_;     // null without
-  std::vector<void*> copies_;       // null without
-  std::vector<void*> gradient_data_;
+  DeviceMemory master_memory_, copy_memory_, gradient_memory_;
+  std::vector<float*> masters_;     // by slot; null where there is none
+  std::vector<void*> copies_;
+  std::vector<void*> gradients_;
 };
 
 // Fans of a weight from its shape: [out, in, rest..] has fan_in = in * rest, fan_out = out * rest (PyTorch's rule).
