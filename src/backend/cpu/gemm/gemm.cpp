@@ -25,7 +25,7 @@ GemmElement element_of(DType type) {
 const char* type_name(GemmElement a, GemmElement b, bool native) {
   if (native) return "bf16";
   if (a != b) return "mixed";
-  return a == GemmElement::f32 ? "f32" : a == GemmElement::f16 ? "f16" : "bf16 widened";
+  return a == GemmElement::f32 ? "f32" : a == GemmElement::f16 ? "f16" : "bf16_widened";
 }
 
 const std::byte* at(const void* base, int64_t element, DType type) {
@@ -92,7 +92,8 @@ GemmPlan::GemmPlan(const GemmProblem& problem, Isa level, int threads) : problem
 #if defined(__x86_64__)
   if (native) kernel_ = avx512::gemm_kernel_bf16(p.trans_a, p.trans_b);
 #endif
-  std::snprintf(name_, sizeof name_, "gemm.%s.%s", name_of(level), type_name(a, b, native));
+  std::snprintf(name_, sizeof name_, "gemm.%s.%s", name_of(native ? level : std::min(level, Isa::avx512)),
+                type_name(a, b, native));
 
   // A batch that shares B and whose A is one tall matrix is one product.
   const bool b_repeats = p.stride_b == 0 && p.offsets_b.empty();
