@@ -49,7 +49,7 @@ constexpr bool has_two_operands(Ewise e) { return e >= Ewise::add; }
 constexpr bool is_gradient(Ewise e) { return e >= Ewise::relu_grad; }
 
 // One function each. NaN passes through all of them.
-namespace ewise {
+namespace scalar {
 
 MPT_HD float scale(float a, float p, float q) { return fused_multiply_add(p, a, q); }
 MPT_HD float relu(float a) { return a < 0 ? 0.0f : a; }
@@ -99,41 +99,41 @@ MPT_HD float sqrt_grad(float a, float y) { return a / (2.0f * y); }
 MPT_HD float square_grad(float a, float x) { return 2.0f * a * x; }
 MPT_HD float clamp_grad(float a, float x, float p, float q) { return x >= p && x <= q ? a : 0.0f; }
 
-}  // namespace ewise
+}  // namespace scalar
 
 // Any of them by number. dropout: b is the element's uniform random number.
 MPT_HD float apply(Ewise op, float a, float b, float p, float q) {
   switch (op) {
     case Ewise::copy: return a;
-    case Ewise::scale: return ewise::scale(a, p, q);
-    case Ewise::relu: return ewise::relu(a);
-    case Ewise::leaky_relu: return ewise::leaky_relu(a, p);
-    case Ewise::gelu: return ewise::gelu(a);
-    case Ewise::gelu_tanh: return ewise::gelu_tanh(a);
-    case Ewise::silu: return ewise::silu(a);
+    case Ewise::scale: return scalar::scale(a, p, q);
+    case Ewise::relu: return scalar::relu(a);
+    case Ewise::leaky_relu: return scalar::leaky_relu(a, p);
+    case Ewise::gelu: return scalar::gelu(a);
+    case Ewise::gelu_tanh: return scalar::gelu_tanh(a);
+    case Ewise::silu: return scalar::silu(a);
     case Ewise::sigmoid: return sigmoid(a);
     case Ewise::tanh: return tanh_f32(a);
     case Ewise::exp: return exp_f32(a);
     case Ewise::log: return log_f32(a);
     case Ewise::sqrt: return square_root(a);
-    case Ewise::square: return ewise::square(a);
-    case Ewise::clamp: return ewise::clamp(a, p, q);
-    case Ewise::dropout: return ewise::dropout(a, b, p, ewise::dropout_factor(p));
+    case Ewise::square: return scalar::square(a);
+    case Ewise::clamp: return scalar::clamp(a, p, q);
+    case Ewise::dropout: return scalar::dropout(a, b, p, scalar::dropout_factor(p));
     case Ewise::add: return a + b;
     case Ewise::sub: return a - b;
     case Ewise::mul: return a * b;
     case Ewise::div: return a / b;
-    case Ewise::relu_grad: return ewise::relu_grad(a, b);
-    case Ewise::leaky_relu_grad: return ewise::leaky_relu_grad(a, b, p);
-    case Ewise::gelu_grad: return ewise::gelu_grad(a, b);
-    case Ewise::gelu_tanh_grad: return ewise::gelu_tanh_grad(a, b);
-    case Ewise::silu_grad: return ewise::silu_grad(a, b);
-    case Ewise::sigmoid_grad: return ewise::sigmoid_grad(a, b);
-    case Ewise::tanh_grad: return ewise::tanh_grad(a, b);
-    case Ewise::log_grad: return ewise::log_grad(a, b);
-    case Ewise::sqrt_grad: return ewise::sqrt_grad(a, b);
-    case Ewise::square_grad: return ewise::square_grad(a, b);
-    case Ewise::clamp_grad: return ewise::clamp_grad(a, b, p, q);
+    case Ewise::relu_grad: return scalar::relu_grad(a, b);
+    case Ewise::leaky_relu_grad: return scalar::leaky_relu_grad(a, b, p);
+    case Ewise::gelu_grad: return scalar::gelu_grad(a, b);
+    case Ewise::gelu_tanh_grad: return scalar::gelu_tanh_grad(a, b);
+    case Ewise::silu_grad: return scalar::silu_grad(a, b);
+    case Ewise::sigmoid_grad: return scalar::sigmoid_grad(a, b);
+    case Ewise::tanh_grad: return scalar::tanh_grad(a, b);
+    case Ewise::log_grad: return scalar::log_grad(a, b);
+    case Ewise::sqrt_grad: return scalar::sqrt_grad(a, b);
+    case Ewise::square_grad: return scalar::square_grad(a, b);
+    case Ewise::clamp_grad: return scalar::clamp_grad(a, b, p, q);
     case Ewise::count_: break;
   }
   return a;

@@ -43,13 +43,23 @@ MPT_HD Random4 philox4x32_10(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3,
   return Random4{{c0, c1, c2, c3}};
 }
 
+struct RandomCounter {
+  uint32_t counter[4], key[2];
+};
+MPT_HD RandomCounter random_counter(uint64_t seed, uint64_t step, uint32_t micro_step, uint32_t rank, uint32_t stream_id,
+                                    uint64_t group) {
+  const uint32_t key1 = static_cast<uint32_t>(seed >> 32) ^ static_cast<uint32_t>(step >> 32) * 0x9e3779b9u ^
+                        static_cast<uint32_t>(group >> 32) * 0x85ebca6bu;
+  return RandomCounter{{static_cast<uint32_t>(group), stream_id, static_cast<uint32_t>(step),
+                        (micro_step & 0xffffu) | rank << 16},
+                       {static_cast<uint32_t>(seed), key1}};
+}
+
 // The four random words of one group of elements.
 MPT_HD Random4 random_bits(uint64_t seed, uint64_t step, uint32_t micro_step, uint32_t rank, uint32_t stream_id,
                            uint64_t group) {
-  const uint32_t key1 = static_cast<uint32_t>(seed >> 32) ^ static_cast<uint32_t>(step >> 32) * 0x9e3779b9u ^
-                        static_cast<uint32_t>(group >> 32) * 0x85ebca6bu;
-  return philox4x32_10(static_cast<uint32_t>(group), stream_id, static_cast<uint32_t>(step),
-                       (micro_step & 0xffffu) | rank << 16, static_cast<uint32_t>(seed), key1);
+  const RandomCounter c = random_counter(seed, step, micro_step, rank, stream_id, group);
+  return philox4x32_10(c.counter[0], c.counter[1], c.counter[2], c.counter[3], c.key[0], c.key[1]);
 }
 
 // In [0, 1), a multiple of 2^-24.

@@ -24,18 +24,20 @@ class Chain {
 
   // Computes elements [first, first + n) of the outputs, in row-major order of the shape. Pointers are those of whole tensors,
   // in the order of the constructor's values; an output may be the memory of an input that has its shape and element size.
-  // sums: register 0 of these n elements, may be overwritten (null without has_sums). Elements depend on nothing but
-  // their position, so any split gives the same bits.
-  void run(int64_t first, int64_t n, float* sums, const void* const* inputs, void* const* outputs,
+  // sums: register 0 of these n elements (null without has_sums). Elements depend on nothing but their position, so any
+  // split gives the same bits.
+  void run(int64_t first, int64_t n, const float* sums, const void* const* inputs, void* const* outputs,
            const StepVars* vars) const {
-    run_(program_, first, n, sums, inputs, outputs, vars);
+    run_(program(), first, n, sums, inputs, outputs, vars);
   }
 
  private:
-  ChainProgram program_;
+  ChainProgram program() const;
+
   std::vector<ChainInput> inputs_;
   std::vector<ChainStep> steps_;
   std::vector<ChainOutput> outputs_;
+  int32_t slots_ = 0, block_ = 0;
   RunChain* run_;
 };
 

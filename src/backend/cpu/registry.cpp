@@ -44,7 +44,7 @@ std::string tensors_of(const Graph& graph, const Node& node) {
 
 }  // namespace
 
-std::unique_ptr<Kernel> prepare(const Graph& graph, const Node& node, const Target& target) {
+std::unique_ptr<Kernel> prepare_kernel(const Graph& graph, const Node& node, const Target& target) {
   for (const Implementation& implementation : registry().list(node.kind))
     if (implementation.supports(graph, node, target)) return implementation.prepare(graph, node, target);
   fail(MPT_ERROR_UNSUPPORTED, "cpu: no implementation of '%s' (%s) for (%s)", node.name.c_str(), op_def(node.kind).name,

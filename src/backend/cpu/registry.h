@@ -39,6 +39,6 @@ class Registry {
 const Registry& registry();
 
 // By the first implementation that supports the node. Throws UNSUPPORTED, naming op and tensors.
-std::unique_ptr<Kernel> prepare(const Graph& graph, const Node& node, const Target& target);
+std::unique_ptr<Kernel> prepare_kernel(const Graph& graph, const Node& node, const Target& target);
 
 }  // namespace mpt::cpu

@@ -6,7 +6,16 @@
 #include <cstring>
 
 #if defined(__F16C__)
+// GCC 12 takes the intrinsics' deliberately undefined operands for mistakes.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wuninitialized"
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
 #include <immintrin.h>
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 #endif
 
 #include "backend/cpu/isa/element.h"
