@@ -2,7 +2,7 @@
 
 #include "backend/cpu/kernels.h"
 #include "core/error.h"
-#include "ops/op.h"
+#include "graph/op_def.h"
 
 namespace mpt::cpu {
 
