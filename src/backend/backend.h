@@ -35,6 +35,7 @@ class Backend {
   virtual const char* name() const = 0;
   virtual std::string info() const { return {}; }  // instruction set, threads: for logs
   virtual bool executes() const { return true; }   // false: plans only
+  virtual bool host_memory() const { return true; }  // the host may read and write device memory
 
   // The first implementation in this backend's list that takes the node. Throws UNSUPPORTED, naming the op.
   virtual std::unique_ptr<Kernel> prepare(const Graph& graph, const Node& node) = 0;

@@ -1,5 +1,7 @@
 #include "runtime/plan.h"
 
+#include <algorithm>
+#include <cmath>
 #include <cstring>
 
 #include "graph/op_def.h"
@@ -144,7 +146,7 @@ void Plan::bind(const Params& params, void* workspace, const std::vector<float*>
   for (std::size_t n = 1; n < graph_.nodes.size(); ++n) {
     if (!kernels_[n]) continue;
     const Node& node = graph_.nodes[n];
-    Launch launch{kernels_[n].get(), {}, {}, static_cast<char*>(workspace) + memory_.scratch_offset[n]};
+    Launch launch{static_cast<NodeId>(n), kernels_[n].get(), {}, {}, static_cast<char*>(workspace) + memory_.scratch_offset[n]};
     for (ValueId input : node.inputs) launch.inputs.push_back(input == none ? nullptr : pointers_[input]);
     for (ValueId output : node.outputs) launch.outputs.push_back(output == none ? nullptr : pointers_[output]);
     launches_.push_back(std::move(launch));
@@ -156,6 +158,28 @@ void Plan::run(const StepVars& vars, const std::atomic<bool>* cancel) {
     if (cancel && cancel->load(std::memory_order_relaxed)) fail(MPT_ERROR_CANCELLED, "cancelled");
     launch.kernel->run(KernelArgs{launch.inputs.data(), launch.outputs.data(), launch.scratch, &vars});
   }
+}
+
+Plan::Blame Plan::find_non_finite(const StepVars& vars) {
+  std::vector<unsigned char> host;
+  for (const Launch& launch : launches_) {
+    launch.kernel->run(KernelArgs{launch.inputs.data(), launch.outputs.data(), launch.scratch, &vars});
+    const Node& node = graph_.node(launch.node);
+    for (ValueId output : node.outputs) {
+      if (output == none || !is_float(graph_.value(output).dtype)) continue;
+      const Value& value = graph_.value(output);
+      const int64_t count = value.shape.elements();
+      host.resize(static_cast<std::size_t>(count) * size_of(value.dtype));
+      context_->backend().copy_out(host.data(), pointers_[output], host.size());
+      for (int64_t i = 0; i < count; ++i)
+        if (const double x = load_element(host.data(), i, value.dtype); !std::isfinite(x)) return {&node, output, i, x};
+    }
+  }
+  return {};
+}
+
+bool Plan::is_kept(ValueId value) const {
+  return std::find(kept_.begin(), kept_.end(), value) != kept_.end();
 }
 
 std::string Plan::text() const {

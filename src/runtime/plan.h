@@ -43,6 +43,7 @@ class Plan {
   ValueId value_of(ValueId in_model) const { return value_of_[in_model]; }
   ValueId gradient_of(ValueId in_model) const;
   const std::vector<int32_t>& gradient_slots() const { return gradient_slots_; }  // parameters that get a gradient
+  bool is_kept(ValueId value) const;  // readable after the run
   std::string text() const;
 
   // ---- running
@@ -52,8 +53,18 @@ class Plan {
   // Inside the backend's threads. Throws CANCELLED as soon as `cancel` is set.
   void run(const StepVars& vars, const std::atomic<bool>* cancel);
 
+  // Replays the step one kernel at a time, inputs staged anew, and stops at the first non-finite value.
+  struct Blame {
+    const Node* node = nullptr;  // none: everything was finite
+    ValueId value = none;
+    int64_t element = -1;
+    double found = 0;
+  };
+  Blame find_non_finite(const StepVars& vars);
+
  private:
   struct Launch {
+    NodeId node;
     const Kernel* kernel;
     std::vector<const void*> inputs;
     std::vector<void*> outputs;
