@@ -149,8 +149,7 @@ class Attention final : public Kernel {
 // Every float tensor is of a type that kernels compute with.
 bool supports_attention(const Graph& graph, const Node& node, const Target&) {
   const auto fits = [&](ValueId id) {
-    const DType type = graph.value(id).dtype;
-    return id == none || !is_float(type) || is_element(type);
+    return id == none || !is_float(graph.value(id).dtype) || is_element(graph.value(id).dtype);
   };
   return std::all_of(node.inputs.begin(), node.inputs.end(), fits) &&
          std::all_of(node.outputs.begin(), node.outputs.end(), fits);

@@ -196,6 +196,10 @@ class AttentionGrad final : public Kernel {
   void hide(const AttentionTensors& tensors, int64_t b, int64_t h, int64_t query, int64_t rows, int64_t key, int64_t keys,
             int width, float* scores) const {
     const float hidden = problem_.hidden();
+    // Columns beyond the tile's keys are stored as the gradients of keys that nobody sees.
+    if (keys < width) {
+      for (int64_t row = 0; row < rows; ++row) std::fill(scores + row * width + keys, scores + (row + 1) * width, hidden);
+    }
     if (problem_.causal) {
       for (int64_t row = 0; row < std::min(rows, key + width - 1 - query); ++row) {
         const int64_t seen = std::max<int64_t>(query + row + 1 - key, 0);
