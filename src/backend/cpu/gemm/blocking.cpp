@@ -8,19 +8,18 @@ namespace {
 
 // A model of the time a blocking takes, in cycles, from what the kernels were seen to do; it decides between a few sound
 // choices, so its constants need not be exact.
-constexpr double transposing_cost = 0.45;  // per packed lane
-constexpr double copying_cost = 3;         // per packed vector
-constexpr double partial_sum_cost = 6;     // per vector of partial sums: written once, read once
+constexpr double packing_cost = 0.5;    // per lane, transposing or not: the caches set the pace
+constexpr double partial_sum_cost = 6;  // per vector of partial sums: written once, read once
 constexpr double task_cost = 1500;
-constexpr double round_cost = 8000;        // until all threads have begun and ended a round of tasks
+constexpr double round_cost = 8000;     // until all threads have begun and ended a round of tasks
 
 constexpr int64_t chunk_steps = 256;              // an A panel of so many steps stays in the first-level cache
 constexpr int64_t block_bytes = 384 << 10;        // B's block of one chunk stays in the second-level cache
-constexpr int64_t slab_bytes = 1 << 20;
+constexpr int64_t slab_bytes = 2 << 20;
 constexpr int64_t partial_sums_bytes = 2 << 20;
 
 // Results must not depend on the number of threads, so the choice weighs all of these alike.
-constexpr int64_t thread_counts[] = {1, 2, 3, 4, 8, 16};
+constexpr int64_t thread_counts[] = {1, 2, 3, 4, 8};
 
 int64_t divide_up(int64_t a, int64_t b) { return (a + b - 1) / b; }
 int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
@@ -34,26 +33,24 @@ struct Shape3 {
   int64_t batch, m, n, k;
 };
 
-double estimate(const Shape3& s, const GemmBlocking& blocking, bool trans_a, bool trans_b, const GemmKernel& kernel) {
+double estimate(const Shape3& s, const GemmBlocking& blocking, const GemmKernel& kernel) {
   const double lanes = kernel.columns / 2;
   const double steps = static_cast<double>(divide_up(s.k, kernel.k_unit));
   const int64_t rest = s.m % kernel.rows;
   // Few rows leave the multiply-add's latency in sight.
   const double rows = static_cast<double>(s.m - rest + (rest == 0 ? 0 : std::max<int64_t>(rest, 4)));
   const double columns = static_cast<double>(packed_columns(s.n, kernel));
-  const double cost_a = trans_a ? copying_cost / lanes : transposing_cost;
-  const double cost_b = trans_b ? transposing_cost : copying_cost / lanes;
   const bool shared = blocking.slab_n > 0;
   const double batch = static_cast<double>(s.batch), tiles_k = static_cast<double>(blocking.tiles_k);
   const double tasks = batch * static_cast<double>(blocking.tiles_m * blocking.tiles_n) * tiles_k;
   const double slabs = static_cast<double>(blocking.slabs);
   const double a_repeats = static_cast<double>(blocking.tiles_n) * slabs;
 
-  double packing = steps * static_cast<double>(s.m) * cost_a * batch * a_repeats;
-  if (!shared) packing += steps * columns * cost_b * batch * static_cast<double>(blocking.tiles_m);
+  double packing = steps * static_cast<double>(s.m) * packing_cost * batch * a_repeats;
+  if (!shared) packing += steps * columns * packing_cost * batch * static_cast<double>(blocking.tiles_m);
   const double work = batch * rows * columns * steps / lanes + packing + tasks * slabs * task_cost;
   double beside = slabs * round_cost;  // what is not in the tiles
-  if (shared) beside += slabs * round_cost + steps * columns * cost_b;
+  if (shared) beside += slabs * round_cost + steps * columns * packing_cost;
   if (blocking.tiles_k > 1) beside += round_cost + batch * tiles_k * rows * columns / lanes * partial_sum_cost;
 
   double time = 0;
@@ -66,15 +63,14 @@ double estimate(const Shape3& s, const GemmBlocking& blocking, bool trans_a, boo
 
 }  // namespace
 
-GemmBlocking choose_blocking(int64_t batch, int64_t m, int64_t n, int64_t k, bool trans_a, bool trans_b, bool b_repeats,
-                             const GemmKernel& kernel) {
+GemmBlocking choose_blocking(int64_t batch, int64_t m, int64_t n, int64_t k, bool b_repeats, const GemmKernel& kernel) {
   const Shape3 shape{batch, m, n, k};
   const int64_t unit = kernel.k_unit;
   const int64_t steps = divide_up(k, unit);
   GemmBlocking best;
   double best_time = 0;
   const auto consider = [&](GemmBlocking blocking) {
-    const double time = estimate(shape, blocking, trans_a, trans_b, kernel);
+    const double time = estimate(shape, blocking, kernel);
     if (best.tile_m == 0 || time < best_time) {
       best = blocking;
       best_time = time;

@@ -18,8 +18,7 @@ struct GemmBlocking {
 };
 
 // b_repeats: all batch items have the same B, so that a slab of it can serve them all.
-GemmBlocking choose_blocking(int64_t batch, int64_t m, int64_t n, int64_t k, bool trans_a, bool trans_b, bool b_repeats,
-                             const GemmKernel& kernel);
+GemmBlocking choose_blocking(int64_t batch, int64_t m, int64_t n, int64_t k, bool b_repeats, const GemmKernel& kernel);
 
 // Lanes along n that a block of B takes once packed.
 inline int64_t packed_columns(int64_t n, const GemmKernel& kernel) {

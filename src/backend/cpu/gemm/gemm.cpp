@@ -102,7 +102,7 @@ GemmPlan::GemmPlan(const GemmProblem& problem, Isa level, int threads) : problem
     p.m *= p.batch;
     p.batch = 1;
   }
-  blocking_ = choose_blocking(p.batch, p.m, p.n, p.k, p.trans_a, p.trans_b, b_repeats, kernel_);
+  blocking_ = choose_blocking(p.batch, p.m, p.n, p.k, b_repeats, kernel_);
 
   const GemmBlocking& c = blocking_;
   const bool split = c.tiles_k > 1;
