@@ -71,13 +71,13 @@ void Trainer::load(const std::string& path) {
   const std::vector<Optimizer*> optimizers = distinct_optimizers();
   std::vector<TensorExpectation> expected;
   for (int32_t slot = 0; slot < params_->count(); ++slot)
-    expected.push_back({params_->parameter(slot).name, params_->parameter(slot).shape});
+    expected.push_back({params_->parameter(slot).name, DType::f32, params_->parameter(slot).shape});
   std::vector<Optimizer::Counters> counters;
   std::vector<std::vector<Optimizer::StateTensor>> states;
   for (std::size_t i = 0; i < optimizers.size(); ++i) {
     counters.push_back(optimizers[i]->read_state(optimizer_prefix(i), reader.metadata(), path));
     states.push_back(optimizers[i]->state_tensors());
-    for (const Optimizer::StateTensor& state : states[i]) expected.push_back({optimizer_prefix(i) + state.name, state.shape});
+    for (const Optimizer::StateTensor& state : states[i]) expected.push_back({optimizer_prefix(i) + state.name, DType::f32, state.shape});
   }
   const TensorDifferences differences = reader.compare(expected);
   if (!differences.empty())
