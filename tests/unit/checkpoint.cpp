@@ -181,7 +181,8 @@ TEST_CASE("checkpoint: conversion of more than one block") {
   TemporaryFolder folder;
   const std::string path = folder.file("w.safetensors");
   std::vector<float> values(100'003);
-  for (std::size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(i % 2048);  // exact in FP16
+  for (std::size_t i = 0; i < values.size(); ++i)
+    values[i] = static_cast<float>(i % 2039);  // exact in FP16, and no block is like another
   const Shape shape = {static_cast<int64_t>(values.size())};
   write_checkpoint(path, {{"w", DType::f32, shape, values.data(), DType::f16}}, {});
   const CheckpointReader file(path);
@@ -234,6 +235,26 @@ TEST_CASE("checkpoint: a changed byte of the header never changes what is read")
       else if (failure.status != MPT_ERROR_UNSUPPORTED)  // another digit in the format version
         CHECK(failure.status == MPT_ERROR_CORRUPT);
     }
+}
+
+TEST_CASE("checkpoint: a header that was rewritten to say something else is corrupt") {
+  TemporaryFolder folder;
+  const std::string path = folder.file("c.safetensors");
+  write_small(path);
+  const std::string bytes = contents(path);
+  // Each is a valid header by itself: same sizes in bytes, other meaning.
+  const std::pair<std::string, std::string> edits[] = {
+      {"[2,3]", "[3,2]"}, {"\"I64\"", "\"F64\""}, {"\"F16\"", "\"I16\""}, {"65536", "32768"}};
+  for (const auto& [from, to] : edits) {
+    std::string changed = bytes;
+    const std::size_t at = changed.find(from);
+    REQUIRE(at != std::string::npos);
+    changed.replace(at, from.size(), to);
+    put(path, changed);
+    const Failure failure = failure_of([&] { CheckpointReader file(path); });
+    CHECK(failure.status == MPT_ERROR_CORRUPT);
+    CHECK(failure.says("found header checksum"));
+  }
 }
 
 TEST_CASE("checkpoint: a truncated file is corrupt at every length") {
