@@ -5,6 +5,7 @@
 
 #include "backend/cpu/attention_tiles.h"
 #include "backend/cpu/kernels.h"
+#include "backend/cpu/row_kernels.h"
 
 namespace mpt::cpu {
 namespace {
@@ -146,14 +147,7 @@ class Attention final : public Kernel {
   int64_t logsumexp_ = 0, buffer_ = 0;
 };
 
-// Every float tensor is of a type that kernels compute with.
-bool supports_attention(const Graph& graph, const Node& node, const Target&) {
-  const auto fits = [&](ValueId id) {
-    return id == none || !is_float(graph.value(id).dtype) || is_element(graph.value(id).dtype);
-  };
-  return std::all_of(node.inputs.begin(), node.inputs.end(), fits) &&
-         std::all_of(node.outputs.begin(), node.outputs.end(), fits);
-}
+bool supports(const Graph& graph, const Node& node, const Target&) { return has_element_types(graph, node); }
 
 }  // namespace
 
@@ -162,8 +156,8 @@ std::unique_ptr<Kernel> make_attention(const Graph& graph, const Node& node, con
 }
 
 void register_attention(Registry& registry) {
-  registry.add(OpKind::attention, {"attention", supports_attention, make_attention});
-  registry.add(OpKind::attention_grad, {"attention_grad", supports_attention, make_attention_grad});
+  registry.add(OpKind::attention, {"attention", supports, make_attention});
+  registry.add(OpKind::attention_grad, {"attention_grad", supports, make_attention_grad});
 }
 
 }  // namespace mpt::cpu

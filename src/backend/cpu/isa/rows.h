@@ -23,6 +23,21 @@ MPT_HD float multiply_add(float a, float b, float c) {
 #endif
 }
 
+// Elements [first, first + n) in FP32: where they lie, or widened into `buffer`.
+MPT_HD const float* read_block(Element type, const void* from, int64_t first, int64_t n, float* buffer) {
+  if (type == Element::f32) return static_cast<const float*>(from) + first;
+  widen(type, from, first, n, buffer);
+  return buffer;
+}
+
+// Where results for elements from `first` go: their place, or `buffer`, from which finish_block rounds them.
+MPT_HD float* write_block(Element type, void* to, int64_t first, float* buffer) {
+  return type == Element::f32 ? static_cast<float*>(to) + first : buffer;
+}
+MPT_HD void finish_block(Element type, const float* block, int64_t n, void* to, int64_t first) {
+  if (type != Element::f32) narrow(type, block, n, to, first);
+}
+
 // Four vectors of partial sums, enough for the additions to follow each other without waiting; the order is part of the
 // level.
 constexpr int sum_lanes = 64;
@@ -51,6 +66,29 @@ MPT_HD float sum_of(int64_t n, F f) {
   }
   for (int j = 0; i + j < n; ++j) sums.lane[j] += f(i + j);
   return total(sums);
+}
+
+// The largest of `start` and x[i]; NaN is passed over.
+MPT_HD float max_of(const float* x, int64_t n, float start) {
+  PartialSums top;
+  for (int j = 0; j < sum_lanes; ++j) top.lane[j] = start;
+  int64_t i = 0;
+  for (; i + sum_lanes <= n; i += sum_lanes) {
+#pragma omp simd
+    for (int j = 0; j < sum_lanes; ++j) top.lane[j] = x[i + j] > top.lane[j] ? x[i + j] : top.lane[j];
+  }
+  for (int j = 0; i + j < n; ++j) top.lane[j] = x[i + j] > top.lane[j] ? x[i + j] : top.lane[j];
+  for (int count = sum_lanes / 2; count > 0; count /= 2) {
+#pragma omp simd
+    for (int j = 0; j < count; ++j) top.lane[j] = top.lane[j + count] > top.lane[j] ? top.lane[j + count] : top.lane[j];
+  }
+  return top.lane[0];
+}
+
+// f(begin, count) for the blocks of a row.
+template <typename F>
+MPT_HD void for_blocks(int64_t n, F f) {
+  for (int64_t begin = 0; begin < n; begin += row_block) f(begin, n - begin < row_block ? n - begin : row_block);
 }
 
 }  // namespace
