@@ -10,11 +10,10 @@
 namespace mpt::cpu {
 
 void check_gradients(const Parallel& parallel, const FlatStore& store, const CheckArgs& args, CheckResult* out);
-void update_weights(const Parallel& parallel, const FlatStore& store, const UpdateArgs& args, UpdateResult* out);
+void update(const Parallel& parallel, const FlatStore& store, const UpdateArgs& args, UpdateResult* out);
 void round_copies(const Parallel& parallel, const FlatStore& store);
 // sums may be the FP32 gradients themselves.
 void accumulate_gradients(const Parallel& parallel, const FlatStore& store, float* const* sums, float factor, bool first);
-void gather_statistics(const Parallel& parallel, const FlatStore& store, const UpdateArgs& args,
-                       mpt_update_statistics* out);
+void statistics(const Parallel& parallel, const FlatStore& store, const UpdateArgs& args, mpt_update_statistics* out);
 
 }  // namespace mpt::cpu
