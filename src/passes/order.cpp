@@ -107,13 +107,14 @@ class Scheduler {
 }  // namespace
 
 void order_nodes(Graph& graph, const std::vector<ValueId>& kept) {
+  sink_views(graph);
   const std::vector<NodeId> order = Scheduler(graph, kept).run();
-  if (std::is_sorted(order.begin(), order.end())) return;
   Graph reordered = graph;
   std::vector<Node> nodes(1);
   nodes.reserve(graph.nodes.size());
   for (NodeId n : order) nodes.push_back(graph.node(n));
   set_nodes(reordered, std::move(nodes));
+  sink_views(reordered);
   if (plan_memory(reordered, {}, kept).activation_bytes < plan_memory(graph, {}, kept).activation_bytes)
     graph = std::move(reordered);
 }

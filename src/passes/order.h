@@ -8,7 +8,7 @@
 
 namespace mpt {
 
-// Deterministic; forward nodes keep their order. The graph is left alone if the new order's peak is not lower.
+// Deterministic; forward nodes keep their order, and the others theirs if the new one's peak is not lower.
 void order_nodes(Graph& graph, const std::vector<ValueId>& kept);
 
 }  // namespace mpt

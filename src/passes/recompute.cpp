@@ -287,7 +287,9 @@ RecomputeReport recompute(Graph& graph, const std::vector<ValueId>& kept, uint64
   RecomputeReport report;
   report.activation_bytes = plan_memory(graph, {}, kept).activation_bytes;
   if (activation_budget == 0 || report.activation_bytes <= activation_budget) return report;
-  graph = Recomputer(graph, kept, activation_budget).run(&report);
+  Graph original = graph;
+  sink_views(original);  // what is made again is made where it is read
+  graph = Recomputer(original, kept, activation_budget).run(&report);
   return report;
 }
 

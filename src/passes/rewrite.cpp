@@ -1,5 +1,6 @@
 #include "passes/rewrite.h"
 
+#include <functional>
 #include <utility>
 
 namespace mpt {
@@ -23,12 +24,26 @@ void remove_nodes(Graph& graph, const std::vector<char>& dead) {
   set_nodes(graph, std::move(nodes));
 }
 
-void replace_uses(Graph& graph, ValueId from, ValueId to) {
-  for (Node& node : graph.nodes) {
-    for (ValueId& in : node.inputs) {
-      if (in == from) in = to;
+void sink_views(Graph& graph) {
+  std::vector<Node> nodes(1);
+  nodes.reserve(graph.nodes.size());
+  std::vector<char> placed(graph.nodes.size(), 0);
+  const auto is_view = [&](NodeId n) { return graph.node(n).kind == OpKind::reshape && graph.node(n).backward; };
+  const std::function<void(NodeId)> place = [&](NodeId n) {
+    placed[n] = 1;
+    for (ValueId in : graph.node(n).inputs) {
+      const NodeId producer = in == none ? none : graph.value(in).producer;
+      if (producer != none && is_view(producer) && !placed[producer]) place(producer);
     }
+    nodes.push_back(graph.node(n));
+  };
+  for (NodeId n = 1; n < static_cast<NodeId>(graph.nodes.size()); ++n) {
+    if (!is_view(n)) place(n);
   }
+  for (NodeId n = 1; n < static_cast<NodeId>(graph.nodes.size()); ++n) {
+    if (!placed[n]) place(n);  // nobody reads it: the user does
+  }
+  set_nodes(graph, std::move(nodes));
 }
 
 std::vector<std::vector<NodeId>> readers_of(const Graph& graph) {

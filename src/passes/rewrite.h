@@ -13,8 +13,8 @@ void set_nodes(Graph& graph, std::vector<Node> nodes);
 // Drops the nodes with dead[id] != 0.
 void remove_nodes(Graph& graph, const std::vector<char>& dead);
 
-// Every input that is `from` becomes `to`.
-void replace_uses(Graph& graph, ValueId from, ValueId to);
+// Moves every reshape of the backward pass, which costs nothing, to where its result is first read.
+void sink_views(Graph& graph);
 
 // Nodes that read each value, by value id, in order; a node that reads it twice is listed twice.
 std::vector<std::vector<NodeId>> readers_of(const Graph& graph);
