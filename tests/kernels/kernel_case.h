@@ -102,6 +102,28 @@ inline bool close(double value, double exact, DType type, double error) {
   return std::fabs(value - exact) <= error + rounding(type) * std::max(std::fabs(exact) + error, smallest(type));
 }
 
+// Every element within its own error.
+inline void check_close(const Tensor& tensor, const std::vector<double>& exact, const std::vector<double>& error) {
+  REQUIRE(tensor.count() == static_cast<int64_t>(exact.size()));
+  int64_t wrong = 0;
+  double worst = 0;
+  for (int64_t i = 0; i < tensor.count(); ++i) {
+    const auto at = static_cast<std::size_t>(i);
+    if (close(tensor.get(i), exact[at], tensor.type(), error[at])) continue;
+    ++wrong;
+    worst = std::max(worst, std::fabs(tensor.get(i) - exact[at]));
+  }
+  CAPTURE(worst);
+  CHECK(wrong == 0);
+}
+inline void check_close(const Tensor& tensor, const std::vector<double>& exact, double error) {
+  CAPTURE(error);
+  check_close(tensor, exact, std::vector<double>(exact.size(), error));
+}
+
+constexpr DType float_types[] = {DType::f32, DType::f16, DType::bf16};
+constexpr double unit = 0x1p-24;  // half a unit in the last place of FP32: the relative error of one operation
+
 inline std::vector<cpu::Isa> levels() {
   std::vector<cpu::Isa> all;
   for (int level = 0; level <= static_cast<int>(cpu::detected_isa()); ++level) all.push_back(static_cast<cpu::Isa>(level));
