@@ -473,12 +473,11 @@ MPT_API const char *mpt_params_name(const mpt_params *params, int32_t index);
 #define MPT_PART_MASTER 1   /**< FP32 master weights (with no_master: the 16-bit weights) */
 #define MPT_PART_COPY16 2   /**< what ops read: the 16-bit copy; FP32 parameters: the master itself */
 #define MPT_PART_GRADIENT 3 /**< gradients of scale * loss, as the last backward pass left them */
-#define MPT_PART_AVERAGE 4  /**< weight average (mpt_optimizer_options.average_decay); INVALID_STATE if there is none */
 /** Describes a part where it lies: data, dtype, rank, shape. The pointer is valid until the store is destroyed; writing
  *  masters through it needs mpt_params_refresh before the next step. */
 MPT_API mpt_status mpt_params_tensor(mpt_params *params, const char *name, int32_t part, mpt_array *out);
-/** Copies a part out, converted to array->dtype (any float type); the shape must be equal. Masters and averages only, and
- *  gradients divided by the scale they carry. */
+/** Copies a part out, converted to array->dtype (any float type); the shape must be equal. Gradients are divided by the scale
+ *  they carry. */
 MPT_API mpt_status mpt_params_get(mpt_params *params, const char *name, int32_t part, const mpt_array *array);
 /** Sets master weights from any float dtype, and the 16-bit copy with them. Non-finite values are refused. */
 MPT_API mpt_status mpt_params_set(mpt_params *params, const char *name, const mpt_array *array);
@@ -640,6 +639,9 @@ MPT_API mpt_status mpt_step_result_init(mpt_step_result *result, uint64_t struct
  *  @param result may be NULL
  *  @return INVALID_STATE if mpt_scaler_begin wasn't called since the last step; NUMERIC by the scaler's skip policy */
 MPT_API mpt_status mpt_optimizer_step(mpt_optimizer *optimizer, mpt_scaler *scaler, mpt_step_result *result);
+
+/** Copies a parameter's weight average out, converted to array->dtype. @return INVALID_STATE without average_decay */
+MPT_API mpt_status mpt_optimizer_get_average(mpt_optimizer *optimizer, const char *name, const mpt_array *array);
 
 #define MPT_HISTOGRAM_BINS 64
 /** Of weight gradients (unscaled) and updates at the last sampled update. Bin i of the histogram counts values with

@@ -71,6 +71,9 @@ struct BackendOptions {
   void* user = nullptr;
 };
 
+// Instruction set and libraries, found without starting anything.
+std::string cpu_build_info();
+
 std::unique_ptr<Backend> make_cpu_backend(const BackendOptions&);
 std::unique_ptr<Backend> make_ref_backend(const BackendOptions&);
 std::unique_ptr<Backend> make_null_backend(const BackendOptions&);

@@ -1,0 +1,33 @@
+// How op functions of the C API add to a model: errors are kept in the model, and a call that fails adds nothing.
+#pragma once
+
+#include <functional>
+#include <initializer_list>
+
+#include "api/handles.h"
+
+namespace mpt {
+
+// Throws INVALID_ARGUMENT where an id is no tensor of the model.
+void require_tensor(const Graph& graph, ValueId id, const char* argument);
+// A name for the node of a layer: the given one, or if that is taken the name with a number.
+std::string unique_name(const Graph& graph, const std::string& wanted);
+
+// Finds or adds a parameter; a known name must come with the known shape.
+ValueId add_parameter(Graph& graph, const std::string& name, const Shape& shape, const InitializerInfo& initializer, bool keep_fp32);
+
+// Runs body(graph) -> id for an op function. `inputs`: ids that must be there; if one is 0, so is the result.
+mpt_tensor build_op(mpt_model* model, const char* function, const mpt_tensor* inputs, int32_t n_inputs,
+                    const std::function<ValueId(Graph&)>& body) noexcept;
+
+template <class Body>
+mpt_tensor build(mpt_model* model, const char* function, std::initializer_list<mpt_tensor> inputs, Body&& body) noexcept {
+  try {
+    return build_op(model, function, inputs.begin(), static_cast<int32_t>(inputs.size()), body);
+  } catch (...) {  // std::function without memory
+    report_current_exception(function);
+    return none;
+  }
+}
+
+}  // namespace mpt
