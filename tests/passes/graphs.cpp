@@ -1,6 +1,7 @@
 #include "passes/graphs.h"
 
 #include <algorithm>
+#include <random>
 
 #include "passes/autodiff.h"
 #include "passes/order.h"
@@ -50,7 +51,7 @@ ValueId GraphBuilder::ewise(Ewise op, ValueId a, float p, const std::string& nam
   return graph.apply(OpKind::elementwise, name, ElementwiseAttrs{one_step(op, p), {}}, {a});
 }
 
-ValueId GraphBuilder::ewise(Ewise op, ValueId a, ValueId b, const std::string& name) {
+ValueId GraphBuilder::ewise2(Ewise op, ValueId a, ValueId b, const std::string& name) {
   return graph.apply(OpKind::elementwise, name, ElementwiseAttrs{one_step(op, 0), {}}, {a, b});
 }
 
@@ -65,7 +66,7 @@ ValueId GraphBuilder::matmul(ValueId a, ValueId b, bool transpose_a, bool transp
 ValueId GraphBuilder::linear(const std::string& name, ValueId x, int64_t out) {
   const ValueId weight = parameter(name + ".weight", Shape{out, graph.shape(x)[-1]});
   const ValueId bias = parameter(name + ".bias", Shape{out});
-  return ewise(Ewise::add, matmul(x, weight, false, true, name), bias, name + ".add");
+  return ewise2(Ewise::add, matmul(x, weight, false, true, name), bias, name + ".add");
 }
 
 ValueId GraphBuilder::layer_norm(const std::string& name, ValueId x) {
@@ -115,32 +116,66 @@ Network gpt(const GptSizes& s) {
   const ValueId labels = b.input("labels", Shape{s.batch, s.length}, DType::i32);
   const ValueId table = b.parameter("embedding", Shape{s.vocabulary, s.width});
   const ValueId positions = b.parameter("positions", Shape{s.length, s.width});
-  ValueId x = b.ewise(Ewise::add, b.gather(table, tokens), positions);
+  ValueId x = b.ewise2(Ewise::add, b.gather(table, tokens), positions);
   for (int64_t i = 0; i < s.layers; ++i) {
     const std::string block = "block" + std::to_string(i);
     const ValueId qkv = b.linear(block + ".qkv", b.layer_norm(block + ".norm1", x), 3 * s.width);
     ValueId parts[3];
     for (int p = 0; p < 3; ++p) parts[p] = b.slice(qkv, 2, p * s.width, (p + 1) * s.width);
     const ValueId attended = b.attention(parts[0], parts[1], parts[2], static_cast<int>(s.heads));
-    x = b.ewise(Ewise::add, x, b.dropout(b.linear(block + ".out", attended, s.width), s.dropout));
+    x = b.ewise2(Ewise::add, x, b.dropout(b.linear(block + ".out", attended, s.width), s.dropout));
     const ValueId h = b.linear(block + ".up", b.layer_norm(block + ".norm2", x), 4 * s.width);
     const ValueId y = b.linear(block + ".down", b.ewise(Ewise::gelu_tanh, h), s.width);
-    x = b.ewise(Ewise::add, x, b.dropout(y, s.dropout));
+    x = b.ewise2(Ewise::add, x, b.dropout(y, s.dropout));
   }
   const ValueId logits = b.linear("head", b.layer_norm("norm", x), s.vocabulary);
   const ValueId loss = b.cross_entropy(logits, labels);
   return {std::move(b.graph), loss};
 }
 
-Network mlp(int64_t batch, const std::vector<int64_t>& widths) {
+Network mlp(int64_t batch, const std::vector<int64_t>& widths, Ewise activation) {
   GraphBuilder b;
   ValueId x = b.input("x", Shape{batch, widths[0]});
   const ValueId labels = b.input("labels", Shape{batch}, DType::i32);
   for (std::size_t i = 1; i < widths.size(); ++i) {
     x = b.linear("fc" + std::to_string(i), x, widths[i]);
-    if (i + 1 < widths.size()) x = b.ewise(Ewise::relu, x);
+    if (i + 1 < widths.size()) x = b.ewise(activation, x);
   }
   const ValueId loss = b.cross_entropy(x, labels);
+  return {std::move(b.graph), loss};
+}
+
+Network random_network(uint32_t seed, int nodes) {
+  std::mt19937 random(seed);
+  const auto pick = [&](std::size_t n) { return static_cast<std::size_t>(random() % n); };
+  constexpr int64_t width = 6;
+  GraphBuilder b;
+  std::vector<ValueId> made = {b.input("x", Shape{4, width}), b.input("y", Shape{4, width})};
+  const auto any = [&] { return made[made.size() - 1 - pick(std::min<std::size_t>(made.size(), 5))]; };  // a recent one
+  for (int i = 0; i < nodes; ++i) {
+    const std::string name = "op" + std::to_string(i);
+    const ValueId x = any(), y = any();
+    switch (pick(13)) {
+      case 0: made.push_back(b.linear(name, x, width)); break;
+      case 1: made.push_back(b.layer_norm(name, x)); break;
+      case 2: made.push_back(b.layer_norm(name, b.ewise2(Ewise::add, x, y))); break;
+      case 3: made.push_back(b.dropout(x, 0.25f)); break;
+      case 4: made.push_back(b.ewise2(Ewise::mul, x, b.parameter(name + ".scale", Shape{width}))); break;
+      case 5: made.push_back(b.reshape(b.ewise(Ewise::tanh, b.reshape(x, Shape{2, 2, width})), Shape{4, width})); break;
+      case 6: made.push_back(b.matmul(b.transpose(b.matmul(x, x, false, true), {1, 0}), y)); break;
+      case 7: made.push_back(b.graph.apply(OpKind::softmax, name, SoftmaxAttrs{}, {x})); break;
+      case 8: made.push_back(b.ewise2(Ewise::sub, x, y)); break;
+      case 9: made.push_back(b.ewise2(Ewise::mul, x, y)); break;
+      case 10: made.push_back(b.ewise(Ewise::gelu, x)); break;
+      case 11: made.push_back(b.ewise(Ewise::relu, x)); break;
+      default: made.push_back(b.ewise2(Ewise::add, x, y));
+    }
+  }
+  ValueId sum = made.back();
+  for (std::size_t i = made.size() - 1; i-- > 2;) {  // nothing is without effect
+    if (i % 4 == 0) sum = b.ewise2(Ewise::add, sum, made[i]);
+  }
+  const ValueId loss = b.mean(b.ewise(Ewise::square, b.layer_norm("last", sum)));
   return {std::move(b.graph), loss};
 }
 

@@ -18,7 +18,7 @@ class GraphBuilder {
   ValueId input(const std::string& name, const Shape& shape, DType dtype = DType::f32);
   ValueId parameter(const std::string& name, const Shape& shape, bool keep_fp32 = false);
   ValueId ewise(Ewise op, ValueId a, float p = 0, const std::string& name = "");
-  ValueId ewise(Ewise op, ValueId a, ValueId b, const std::string& name = "");
+  ValueId ewise2(Ewise op, ValueId a, ValueId b, const std::string& name = "");
   ValueId dropout(ValueId x, float rate);
   ValueId matmul(ValueId a, ValueId b, bool transpose_a = false, bool transpose_b = false, const std::string& name = "");
   ValueId linear(const std::string& name, ValueId x, int64_t out);  // weight [out, in] and bias
@@ -46,7 +46,10 @@ struct GptSizes {
   float dropout = 0.1f;
 };
 Network gpt(const GptSizes& sizes);
-Network mlp(int64_t batch, const std::vector<int64_t>& widths);
+Network mlp(int64_t batch, const std::vector<int64_t>& widths, Ewise activation = Ewise::relu);
+
+// Made of every kind of op that the passes treat specially, wired at random; the same for the same seed.
+Network random_network(uint32_t seed, int nodes);
 
 // Adds the backward pass and assigns precision.
 Network training_graph(Network network, const PrecisionPolicy& policy);
