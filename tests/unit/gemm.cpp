@@ -342,18 +342,20 @@ TEST_CASE("gemm: NaN, infinities and subnormal FP16 numbers go through") {
 }
 
 TEST_CASE("gemm: the caller's rounding mode has no influence and stays") {
-  const Parallel two(2);
   Case c = make_case(1, 64, 64, 300, DType::f32, DType::f32, false, false);
   Matrix a(64 * 300, DType::f32, 1), b(64 * 300, DType::f32, 2);
   for (std::size_t i = 0; i < 64 * 300; ++i) a.set(i, 1.0f / static_cast<float>(i + 3));
   const Matrix before(64 * 64, DType::f32, 3);
-  const auto expected = run(c, isa(), two, a, b, before);
-  std::fesetround(FE_UPWARD);
-  const auto upward = run(c, isa(), two, a, b, before);
-  const int mode = std::fegetround();
-  std::fesetround(FE_TONEAREST);
-  CHECK(mode == FE_UPWARD);
-  CHECK(upward == expected);
+  const auto expected = run(c, isa(), Parallel(2), a, b, before);
+  for (int threads : {1, 2}) {
+    std::fesetround(FE_UPWARD);
+    const Parallel fresh(threads);  // its threads start out with this mode
+    const auto upward = run(c, isa(), fresh, a, b, before);
+    const int mode = std::fegetround();
+    std::fesetround(FE_TONEAREST);
+    CHECK(mode == FE_UPWARD);
+    CHECK(upward == expected);
+  }
 }
 
 TEST_CASE("gemm: one plan runs on several threads of the host at once") {
@@ -405,4 +407,14 @@ TEST_CASE("parallel: every task once, worker numbers below the count and never s
     CHECK(std::all_of(covered.begin(), covered.end(), [](const std::atomic<int>& n) { return n == 1; }));
   }
   CHECK_THROWS_AS(Parallel(-1), Error);
+}
+
+TEST_CASE("isa: the environment lowers the level, never raises it, and must name one") {
+  CHECK(limited_isa(Isa::avx512, nullptr) == Isa::avx512);
+  CHECK(limited_isa(Isa::avx512, "") == Isa::avx512);
+  CHECK(limited_isa(Isa::avx512_bf16, "avx512") == Isa::avx512);
+  CHECK(limited_isa(Isa::avx512_bf16, "portable") == Isa::portable);
+  CHECK(limited_isa(Isa::avx2, "avx512_bf16") == Isa::avx2);
+  CHECK_THROWS_AS(limited_isa(Isa::avx2, "sse"), Error);
+  CHECK(isa() <= detected_isa());
 }

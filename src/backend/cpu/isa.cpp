@@ -26,15 +26,6 @@ bool has_avx512_bf16() {
 }
 #endif
 
-Isa requested_isa() {
-  const Isa have = detected_isa();
-  const char* wish = std::getenv("MPT_CPU_ISA");
-  if (wish == nullptr || *wish == '\0') return have;
-  for (Isa level : levels)
-    if (std::strcmp(wish, name_of(level)) == 0) return level < have ? level : have;
-  fail(MPT_ERROR_INVALID_ARGUMENT, "MPT_CPU_ISA: found '%s', expected portable, avx2, avx512 or avx512_bf16", wish);
-}
-
 }  // namespace
 
 const char* name_of(Isa level) {
@@ -61,8 +52,15 @@ Isa detected_isa() {
 #endif
 }
 
+Isa limited_isa(Isa have, const char* wish) {
+  if (wish == nullptr || *wish == '\0') return have;
+  for (Isa level : levels)
+    if (std::strcmp(wish, name_of(level)) == 0) return level < have ? level : have;
+  fail(MPT_ERROR_INVALID_ARGUMENT, "MPT_CPU_ISA: found '%s', expected portable, avx2, avx512 or avx512_bf16", wish);
+}
+
 Isa isa() {
-  static const Isa level = requested_isa();
+  static const Isa level = limited_isa(detected_isa(), std::getenv("MPT_CPU_ISA"));
   return level;
 }
 

@@ -15,6 +15,9 @@ Isa detected_isa();
 // machine lacks gives the highest one it has. Read once.
 Isa isa();
 
+// isa() of a machine that has `have` where the variable says `wish` (null or empty: nothing).
+Isa limited_isa(Isa have, const char* wish);
+
 // Chooses among the builds of a function from src/backend/cpu/isa/ by a level.
 #if defined(__x86_64__)
 #define MPT_CHOOSE_ISA(level, function)                                  \
