@@ -41,11 +41,10 @@ MPT_HD float fused_multiply_add(float a, float b, float c) {
   const double sum = product + addend;
   const double part = sum - product;
   const double lost = (product - (sum - part)) + (addend - part);
-  const int64_t bits = __builtin_bit_cast(int64_t, sum);
-  const int64_t away = (lost > 0) == (sum > 0) ? 1 : -1;  // towards the lost part, in units of the last bit
-  const bool inexact = (lost > 0) | (lost < 0);           // false for NaN
-  const int64_t odd = (inexact & ((bits & 1) == 0)) ? bits + away : bits;
-  return static_cast<float>(__builtin_bit_cast(double, odd));
+  const uint64_t bits = __builtin_bit_cast(uint64_t, sum);
+  const uint64_t even = ~bits & 1, down = (__builtin_bit_cast(uint64_t, lost) ^ bits) >> 63;
+  const double odd = __builtin_bit_cast(double, bits + even - 2 * (even & down));
+  return static_cast<float>(__builtin_fabs(lost) > 0 ? odd : sum);  // NaN: sum
 #endif
 }
 
