@@ -17,6 +17,7 @@ void register_norm(Registry&);
 void register_pad(Registry&);
 void register_pair_loss(Registry&);
 void register_reduce(Registry&);
+void register_reduce_max_grad(Registry&);
 void register_reshape(Registry&);
 void register_seed(Registry&);
 void register_slice(Registry&);

@@ -21,6 +21,7 @@ const Registry& registry() {
     register_pad(r);
     register_pair_loss(r);
     register_reduce(r);
+    register_reduce_max_grad(r);
     register_reshape(r);
     register_seed(r);
     register_slice(r);

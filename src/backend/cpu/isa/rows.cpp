@@ -8,8 +8,7 @@ namespace mpt::cpu::MPT_ISA {
 namespace {
 
 constexpr int64_t lanes = 64;   // sums formed side by side
-constexpr int64_t depth = 16;   // elements in each
-constexpr int64_t block = lanes * depth;
+constexpr int64_t block = 16 * lanes;
 constexpr int64_t group = 16;   // rows of columns added one after another
 
 MPT_HD float larger(float a, float b) { return ((b > a) | (b != b)) ? b : a; }
@@ -30,19 +29,23 @@ MPT_HD void combine_into(const float* from, int64_t n, float* to) {
   for (int64_t i = 0; i < n; ++i) to[i] = combined<combine>(to[i], from[i]);
 }
 
+// n <= block elements, with room for neutral ones up to the next multiple of `lanes`.
 template <Combine combine>
-float reduce_block(const float* x) {
+float reduce_block(const float* x, int64_t n) {
   float sums[lanes];
   for (int64_t i = 0; i < lanes; ++i) sums[i] = x[i];
-  for (int64_t d = 1; d < depth; ++d) combine_into<combine>(x + d * lanes, lanes, sums);
-  for (int64_t width = lanes / 2; width > 0; width /= 2) combine_into<combine>(sums + width, width, sums);
+  for (int64_t at = lanes; at < n; at += lanes) combine_into<combine>(x + at, lanes, sums);
+  // The upper halves are neutral where they are not needed.
+  int64_t width = lanes / 2;
+  while (width >= n) width /= 2;
+  for (; width > 0; width /= 2) combine_into<combine>(sums + width, width, sums);
   return sums[0];
 }
 
 template <Combine combine>
 float reduce(const RowIn& from, int64_t n) {
   alignas(64) float wide[block];
-  // pending[k] is the sum of 2^k blocks, valid where bit k of `blocks` is set.
+  // pending[k] is the sum of 2^k blocks, there where bit k of `blocks` is set.
   float pending[64];
   uint64_t blocks = 0;
   for (int64_t done = 0; done < n; done += block) {
@@ -52,21 +55,19 @@ float reduce(const RowIn& from, int64_t n) {
       x = static_cast<const float*>(from.data) + from.first + done;
     } else {
       widen(from.type, from.data, from.first + done, count, wide);
-      for (int64_t i = count; i < block; ++i) wide[i] = neutral<combine>();
+      for (int64_t i = count; i % lanes != 0; ++i) wide[i] = neutral<combine>();
     }
-    float sum = reduce_block<combine>(x);
+    float sum = reduce_block<combine>(x, count);
     int k = 0;
     for (; blocks >> k & 1; ++k) sum = combined<combine>(pending[k], sum);
     pending[k] = sum;
     ++blocks;
   }
-  float sum = 0;
-  bool first = true;
-  for (int k = 0; blocks >> k != 0; ++k) {
-    if ((blocks >> k & 1) == 0) continue;
-    sum = first ? pending[k] : combined<combine>(pending[k], sum);
-    first = false;
-  }
+  int k = 0;
+  while ((blocks >> k & 1) == 0) ++k;
+  float sum = pending[k];
+  for (++k; blocks >> k != 0; ++k)
+    if (blocks >> k & 1) sum = combined<combine>(pending[k], sum);
   return sum;
 }
 
