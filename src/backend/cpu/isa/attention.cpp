@@ -1,7 +1,7 @@
 #include "backend/cpu/isa/attention_kernels.h"
 
 #include "backend/cpu/isa/gemm_simd.h"
-#include "backend/cpu/isa/rows.h"
+#include "backend/cpu/isa/row_blocks.h"
 
 namespace mpt::cpu::MPT_ISA {
 namespace {

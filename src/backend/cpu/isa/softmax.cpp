@@ -1,6 +1,6 @@
 #include "backend/cpu/isa/softmax_kernels.h"
 
-#include "backend/cpu/isa/rows.h"
+#include "backend/cpu/isa/row_blocks.h"
 
 namespace mpt::cpu::MPT_ISA {
 namespace {
