@@ -47,12 +47,13 @@ struct PartialSums {
 };
 
 MPT_HD float total(const PartialSums& sums) {
-  float rest[sum_lanes / 2];
-#pragma omp simd
-  for (int i = 0; i < sum_lanes / 2; ++i) rest[i] = sums.lane[i] + sums.lane[i + sum_lanes / 2];
-  for (int count = sum_lanes / 4; count > 0; count /= 2)
-    for (int i = 0; i < count; ++i) rest[i] += rest[i + count];
-  return rest[0];
+  constexpr int quarter = sum_lanes / 4;
+  const float* lane = sums.lane;
+  float sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int i = 0; i < quarter; ++i)
+    sum += (lane[i] + lane[i + 2 * quarter]) + (lane[i + quarter] + lane[i + 3 * quarter]);
+  return sum;
 }
 
 // Adds f(i) for i in [0, n) to the total.
@@ -64,7 +65,9 @@ MPT_HD float sum_of(int64_t n, F f) {
 #pragma omp simd
     for (int j = 0; j < sum_lanes; ++j) sums.lane[j] += f(i + j);
   }
-  for (int j = 0; i + j < n; ++j) sums.lane[j] += f(i + j);
+  const int64_t rest = n - i;
+#pragma omp simd
+  for (int64_t j = 0; j < rest; ++j) sums.lane[j] += f(i + j);
   return total(sums);
 }
 
@@ -77,12 +80,13 @@ MPT_HD float max_of(const float* x, int64_t n, float start) {
 #pragma omp simd
     for (int j = 0; j < sum_lanes; ++j) top.lane[j] = x[i + j] > top.lane[j] ? x[i + j] : top.lane[j];
   }
-  for (int j = 0; i + j < n; ++j) top.lane[j] = x[i + j] > top.lane[j] ? x[i + j] : top.lane[j];
-  for (int count = sum_lanes / 2; count > 0; count /= 2) {
+  const int64_t rest = n - i;
 #pragma omp simd
-    for (int j = 0; j < count; ++j) top.lane[j] = top.lane[j + count] > top.lane[j] ? top.lane[j + count] : top.lane[j];
-  }
-  return top.lane[0];
+  for (int64_t j = 0; j < rest; ++j) top.lane[j] = x[i + j] > top.lane[j] ? x[i + j] : top.lane[j];
+  float largest = start;
+#pragma omp simd reduction(max : largest)
+  for (int j = 0; j < sum_lanes; ++j) largest = top.lane[j] > largest ? top.lane[j] : largest;
+  return largest;
 }
 
 // f(begin, count) for the blocks of a row.
