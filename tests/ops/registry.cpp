@@ -28,10 +28,12 @@ TEST_CASE("registry: every kind of op and every element-wise function occurs in 
     }
   }
   for (int k = 0; k < static_cast<int>(OpKind::count_); ++k) {
-    CHECK_MESSAGE(kinds.count(static_cast<OpKind>(k)), op_def(static_cast<OpKind>(k)).name << " is in no table");
+    CHECK_MESSAGE(kinds.count(static_cast<OpKind>(k)), std::string(op_def(static_cast<OpKind>(k)).name)
+                                                           << " is in no table");
   }
   for (int e = 0; e < static_cast<int>(Ewise::count_); ++e) {
-    CHECK_MESSAGE(functions.count(static_cast<Ewise>(e)), name_of(static_cast<Ewise>(e)) << " is in no table");
+    CHECK_MESSAGE(functions.count(static_cast<Ewise>(e)), std::string(name_of(static_cast<Ewise>(e)))
+                                                              << " is in no table");
   }
 }
 

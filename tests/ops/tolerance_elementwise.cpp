@@ -14,6 +14,9 @@ double normal_pdf(double x) { return std::exp(-x * x / 2) * 0.3989422804014327; 
 double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
 double tanh_gelu_argument(double x) { return 0.7978845608028654 * (x + 0.044715 * x * x * x); }
 
+// Half a unit of the subnormals: what an intermediate result there may be off, in units of u.
+const double subnormal = std::ldexp(1.0, -150) / unit;
+
 // The error of one step on exact operands, in units of u. The functions of kernels/numerics/math.h state theirs in units in
 // the last place, which are at most 2 u of the result: exp 2 u, log 2 u, tanh 3 u, sigmoid 5 u, Phi 10 u.
 double own_error(const ElementwiseStep& step, double a, double b, double y) {
@@ -35,21 +38,21 @@ double own_error(const ElementwiseStep& step, double a, double b, double y) {
     case Ewise::sigmoid:
       return 5 * size;
     case Ewise::gelu:
-      return 11 * size;  // Phi and a product
+      return 11 * size + 2 * std::fabs(a) * subnormal;  // Phi and a product
     case Ewise::silu:
-      return 6 * size;  // sigmoid and a product
+      return 6 * size + 2 * std::fabs(a) * subnormal;  // sigmoid and a product
     case Ewise::dropout:
       return 4 * size;  // 1 - p, its inverse, the product
     case Ewise::sigmoid_grad:
       return 3 * size;  // 1 - b and two products
     case Ewise::gelu_tanh: {
-      // x sigmoid(2 z): z has 5 roundings (all of its terms have one sign), which exp(2 z) makes 2 |z| times larger.
-      return (7 + 12 * std::fabs(tanh_gelu_argument(a))) * size;
+      // x sigmoid(2 z): z has 5 roundings (its terms have one sign), which exp(2 z) makes 2 |z| times larger.
+      return (7 + 12 * std::fabs(tanh_gelu_argument(a))) * size + 2 * std::fabs(a) * subnormal;
     }
     case Ewise::gelu_grad:  // Phi, density (a square, exp, two products), product, sum; their signs may differ
       return std::fabs(a) * (11 * normal_cdf(b) + (6 + b * b) * std::fabs(b) * normal_pdf(b)) + 2 * size;
     case Ewise::gelu_tanh_grad: {
-      // s (1 + 2 b (1 - s) z') with s = sigmoid(2 z): as gelu_tanh for s, and with the same error for 1 - s; z' has 5 roundings.
+      // s (1 + 2 b (1 - s) z') with s = sigmoid(2 z): as gelu_tanh for s, and the same for 1 - s; z' has 5 roundings.
       const double z = tanh_gelu_argument(b), s = sigmoid(2 * z), rest = sigmoid(-2 * z);
       const double slope = 0.7978845608028654 * (1 + 3 * 0.044715 * b * b);
       const double relative = 6 + 12 * std::fabs(z);
