@@ -38,13 +38,16 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "^(x86_64|amd64|AMD64)$")
     -mavx512f -mavx512bw -mavx512dq -mavx512vl -mfma -mf16c -mprefer-vector-width=512)
 endif()
 set(object_libraries mpt_objects)
+set(isa_common_flags -fno-math-errno -fno-trapping-math -fopenmp-simd)
+if(NOT MPT_SANITIZE)
+  list(APPEND isa_common_flags -O3)
+endif()
 if(isa_sources)
   foreach(level IN LISTS isa_levels)
     add_library(mpt_isa_${level} OBJECT ${isa_sources})
     target_link_libraries(mpt_isa_${level} PRIVATE mpt_internal)
     target_compile_definitions(mpt_isa_${level} PRIVATE MPT_BUILD MPT_ISA=${level})
-    target_compile_options(mpt_isa_${level} PRIVATE
-      $<$<NOT:$<BOOL:${MPT_SANITIZE}>>:-O3> -fno-math-errno -fno-trapping-math -fopenmp-simd ${isa_flags_${level}})
+    target_compile_options(mpt_isa_${level} PRIVATE ${isa_common_flags} ${isa_flags_${level}})
     list(APPEND object_libraries mpt_isa_${level})
   endforeach()
 endif()
@@ -69,8 +72,10 @@ target_include_directories(mpt INTERFACE
   $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 target_link_libraries(mpt PRIVATE $<BUILD_INTERFACE:mpt_internal>)
 target_link_options(mpt PRIVATE
-  -Wl,--version-script=${PROJECT_BINARY_DIR}/mpt.map -Wl,--exclude-libs,ALL -Wl,--as-needed
-  $<$<NOT:$<BOOL:${MPT_SANITIZE}>>:-Wl,--no-undefined>)
+  -Wl,--version-script=${PROJECT_BINARY_DIR}/mpt.map -Wl,--exclude-libs,ALL -Wl,--as-needed)
+if(NOT MPT_SANITIZE)
+  target_link_options(mpt PRIVATE -Wl,--no-undefined)
+endif()
 set_target_properties(mpt PROPERTIES
   VERSION ${PROJECT_VERSION} SOVERSION ${soversion} LINKER_LANGUAGE CXX
   LINK_DEPENDS ${PROJECT_BINARY_DIR}/mpt.map)
