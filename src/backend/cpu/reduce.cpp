@@ -113,25 +113,35 @@ class ReduceRuns : public ReduceKernel {
     auto* sums = static_cast<float*>(args.scratch);
     const int64_t work = part_ * std::min(runs_, layout_.reduced.count);
     const int64_t grain = std::max<int64_t>(1, elements_per_task / work);
+    if (pieces_ == 1) {
+      reduce_outputs(grain, args.outputs[0], [&](int64_t output) { return piece(args.inputs[0], output, 0); });
+      return;
+    }
     parallel_.for_range(layout_.kept.count * pieces_, grain, [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        float sum = piece(args.inputs[0], i / pieces_, i % pieces_);
-        if (pieces_ == 1) store(&sum, 1, args.outputs[0], i, layout_.reduced_elements);
-        else sums[i] = sum;
-      }
+      for (int64_t i = begin; i < end; ++i) sums[i] = piece(args.inputs[0], i / pieces_, i % pieces_);
     });
-    if (pieces_ == 1) return;
-    parallel_.for_range(layout_.kept.count, std::max<int64_t>(1, elements_per_task / pieces_), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i) {
-        float sum = rows_.reduce(combine_, {Element::f32, sums, i * pieces_}, pieces_);
-        store(&sum, 1, args.outputs[0], i, layout_.reduced_elements);
-      }
+    reduce_outputs(std::max<int64_t>(1, elements_per_task / pieces_), args.outputs[0], [&](int64_t output) {
+      return rows_.reduce(combine_, {Element::f32, sums, output * pieces_}, pieces_);
     });
   }
 
  private:
   static constexpr int64_t long_run = 65536;
   static constexpr int64_t together = 1024;  // runs whose sums are added at once
+
+  // Stores f(output) for all outputs, many at once.
+  template <typename F>
+  void reduce_outputs(int64_t grain, void* y, F f) const {
+    parallel_.for_range(layout_.kept.count, grain, [&](int64_t begin, int64_t end) {
+      float results[row_block];
+      while (begin < end) {
+        const int64_t n = std::min(row_block, end - begin);
+        for (int64_t i = 0; i < n; ++i) results[i] = f(begin + i);
+        store(results, n, y, begin, layout_.reduced_elements);
+        begin += n;
+      }
+    });
+  }
 
   float piece(const void* x, int64_t output, int64_t number) const {
     const int64_t base = layout_.kept.offset(output);
@@ -143,7 +153,7 @@ class ReduceRuns : public ReduceKernel {
       const int64_t count = std::min(together, last_run - r);
       for (int64_t i = 0; i < count; ++i, ++r)
         sums[i] = rows_.reduce(combine_, {x_type_, x, base + layout_.reduced.offset(r) + skip}, n);
-      const float sum = rows_.reduce(combine_, {Element::f32, sums, 0}, count);
+      const float sum = count == 1 ? sums[0] : rows_.reduce(combine_, {Element::f32, sums, 0}, count);
       const float both[] = {total, sum};
       total = r <= first_run + together ? sum : rows_.reduce(combine_, {Element::f32, both, 0}, 2);
     }

@@ -2,6 +2,11 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
+
+#if defined(__SSE2__)
+#include <emmintrin.h>
+#endif
 
 #include "kernels/numerics/float16.h"
 
@@ -117,16 +122,71 @@ struct BF16ToF16 {
   static uint16_t convert(uint16_t x) { return f32_to_f16(bf16_to_f32(x)); }
 };
 
-// A matrix whose rows are contiguous in `from` and columns in `to`; small squares keep both sides' lines in cache.
+// A square of `side` elements that is transposed in registers; side 1: there is none.
+template <typename From, typename To>
+struct Square {
+  static constexpr int64_t side = 1;
+  static void transpose(const From*, int64_t, To*, int64_t) {}
+};
+
+#if defined(__SSE2__)
+template <>
+struct Square<uint16_t, uint16_t> {
+  static constexpr int64_t side = 8;
+  static void transpose(const uint16_t* from, int64_t from_stride, uint16_t* to, int64_t to_stride) {
+    __m128i a[8], b[8];
+    for (int i = 0; i < 8; ++i) a[i] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i * from_stride));
+    // Three rounds of interleaving row i with row i + 4.
+    const auto interleave = [](const __m128i(&x)[8], __m128i(&y)[8]) {
+      for (int i = 0; i < 4; ++i) {
+        y[2 * i] = _mm_unpacklo_epi16(x[i], x[i + 4]);
+        y[2 * i + 1] = _mm_unpackhi_epi16(x[i], x[i + 4]);
+      }
+    };
+    interleave(a, b);
+    interleave(b, a);
+    interleave(a, b);
+    for (int i = 0; i < 8; ++i) _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i * to_stride), b[i]);
+  }
+};
+
+template <>
+struct Square<uint32_t, uint32_t> {
+  static constexpr int64_t side = 4;
+  static void transpose(const uint32_t* from, int64_t from_stride, uint32_t* to, int64_t to_stride) {
+    __m128i a[4], b[4];
+    for (int i = 0; i < 4; ++i) a[i] = _mm_loadu_si128(reinterpret_cast<const __m128i*>(from + i * from_stride));
+    const auto interleave = [](const __m128i(&x)[4], __m128i(&y)[4]) {
+      for (int i = 0; i < 2; ++i) {
+        y[2 * i] = _mm_unpacklo_epi32(x[i], x[i + 2]);
+        y[2 * i + 1] = _mm_unpackhi_epi32(x[i], x[i + 2]);
+      }
+    };
+    interleave(a, b);
+    interleave(b, a);
+    for (int i = 0; i < 4; ++i) _mm_storeu_si128(reinterpret_cast<__m128i*>(to + i * to_stride), a[i]);
+  }
+};
+#endif
+
+// A matrix whose rows are contiguous in `from` and columns in `to`; small blocks keep both sides' lines in cache.
 template <typename From, typename To, typename Convert>
 void transpose_tile(const void* from, int64_t from_stride, void* to, int64_t to_stride, int64_t rows, int64_t columns) {
-  constexpr int64_t square = 16;
+  constexpr int64_t block = 16;
+  using Registers = Square<From, To>;
+  constexpr bool by_squares = Registers::side > 1 && std::is_same_v<Convert, Same<From>>;
   const auto* source = static_cast<const From*>(from);
   auto* target = static_cast<To*>(to);
-  for (int64_t r = 0; r < rows; r += square) {
-    const int64_t r_end = std::min(r + square, rows);
-    for (int64_t c = 0; c < columns; c += square) {
-      const int64_t c_end = std::min(c + square, columns);
+  for (int64_t r = 0; r < rows; r += block) {
+    const int64_t r_end = std::min(r + block, rows);
+    for (int64_t c = 0; c < columns; c += block) {
+      const int64_t c_end = std::min(c + block, columns);
+      if (by_squares && r_end - r == block && c_end - c == block) {
+        for (int64_t i = c; i < c_end; i += Registers::side)
+          for (int64_t j = r; j < r_end; j += Registers::side)
+            Registers::transpose(source + j * from_stride + i, from_stride, target + i * to_stride + j, to_stride);
+        continue;
+      }
       for (int64_t i = c; i < c_end; ++i)
         for (int64_t j = r; j < r_end; ++j) target[i * to_stride + j] = Convert::convert(source[j * from_stride + i]);
     }

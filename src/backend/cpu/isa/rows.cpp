@@ -29,17 +29,26 @@ MPT_HD void combine_into(const float* from, int64_t n, float* to) {
   for (int64_t i = 0; i < n; ++i) to[i] = combined<combine>(to[i], from[i]);
 }
 
-// n <= block elements, with room for neutral ones up to the next multiple of `lanes`.
+// Combines the two halves until one element is left.
+template <Combine combine, int64_t width>
+MPT_HD float reduce_tree(float* x) {
+  if constexpr (width == 1) {
+    return x[0];
+  } else {
+    combine_into<combine>(x + width / 2, width / 2, x);
+    return reduce_tree<combine, width / 2>(x);
+  }
+}
+
+// n <= block elements, with room for neutral ones up to the next multiple of `lanes`, which are set here.
 template <Combine combine>
-float reduce_block(const float* x, int64_t n) {
-  float sums[lanes];
-  for (int64_t i = 0; i < lanes; ++i) sums[i] = x[i];
-  for (int64_t at = lanes; at < n; at += lanes) combine_into<combine>(x + at, lanes, sums);
-  // The upper halves are neutral where they are not needed.
-  int64_t width = lanes / 2;
-  while (width >= n) width /= 2;
-  for (; width > 0; width /= 2) combine_into<combine>(sums + width, width, sums);
-  return sums[0];
+MPT_HD float reduce_block(float* x, int64_t n) {
+  constexpr int64_t few = 16;
+  const int64_t filled = n <= few ? few : (n + lanes - 1) / lanes * lanes;
+  for (int64_t i = n; i < filled; ++i) x[i] = neutral<combine>();
+  if (n <= few) return reduce_tree<combine, few>(x);
+  for (int64_t at = lanes; at < n; at += lanes) combine_into<combine>(x + at, lanes, x);
+  return reduce_tree<combine, lanes>(x);
 }
 
 template <Combine combine>
@@ -50,14 +59,8 @@ float reduce(const RowIn& from, int64_t n) {
   uint64_t blocks = 0;
   for (int64_t done = 0; done < n; done += block) {
     const int64_t count = n - done < block ? n - done : block;
-    const float* x = wide;
-    if (from.type == Element::f32 && count == block) {
-      x = static_cast<const float*>(from.data) + from.first + done;
-    } else {
-      widen(from.type, from.data, from.first + done, count, wide);
-      for (int64_t i = count; i % lanes != 0; ++i) wide[i] = neutral<combine>();
-    }
-    float sum = reduce_block<combine>(x, count);
+    widen(from.type, from.data, from.first + done, count, wide);
+    float sum = reduce_block<combine>(wide, count);
     int k = 0;
     for (; blocks >> k & 1; ++k) sum = combined<combine>(pending[k], sum);
     pending[k] = sum;
