@@ -1,7 +1,7 @@
 // Update rules of the optimizers, per element, in FP32. docs/formulas.md has the formulas.
 //
-// Each rule reads an unscaled, clipped gradient g and the weight w, changes its moments, and returns the update u; the weight
-// becomes w + u. Written without fused operations, so that every instruction set and device gives the same bits.
+// Each rule reads an unscaled, clipped gradient g and the weight w, changes its moments, and returns the update u; the
+// weight becomes w + u. Written without fused operations, so that every instruction set and device gives the same bits.
 #pragma once
 
 #include "kernels/numerics/qualifiers.h"
@@ -19,14 +19,14 @@ struct OptimizerHyper {
 
 // What is the same for all elements of a tensor in one update.
 struct RuleConstants {
-  float rate = 0;             // learning rate of the tensor
-  float decay = 0;            // weight decay of the tensor
+  float rate = 0;   // learning rate of the tensor
+  float decay = 0;  // weight decay of the tensor
   float momentum = 0;
-  float beta1 = 0, rest1 = 0; // rest = 1 - beta
+  float beta1 = 0, rest1 = 0;  // rest = 1 - beta
   float beta2 = 0, rest2 = 0;
   float epsilon = 0;
-  float correction1 = 1;      // 1 / (1 - beta1^t)
-  float correction2 = 1;      // 1 / sqrt(1 - beta2^t)
+  float correction1 = 1;  // 1 / (1 - beta1^t)
+  float correction2 = 1;  // 1 / sqrt(1 - beta2^t)
 };
 
 // base^exponent by squaring: the same bits everywhere.
@@ -110,7 +110,8 @@ MPT_HD float adagrad_rule(const RuleConstants& c, float g, float w, float& v) {
   return -(c.rate * (d / (__builtin_sqrtf(v) + c.epsilon)));
 }
 
-// NovoGrad's second moment is one number per tensor: of the squared norm of its gradient, from the first that is not zero on.
+// NovoGrad's second moment is one number per tensor: of the squared norm of its gradient, from the first that is not
+// zero on.
 MPT_HD float novograd_moment(const RuleConstants& c, double gradient_squared, float v) {
   const float squared = static_cast<float>(gradient_squared);
   return v > 0 ? c.beta2 * v + c.rest2 * squared : squared;
@@ -133,9 +134,7 @@ MPT_HD float lion_rule(const RuleConstants& c, float g, float w, float& m) {
 }
 
 // Which moments an optimizer keeps.
-MPT_HD bool has_moment1(const OptimizerHyper& h) {
-  return h.kind == MPT_SGD ? h.momentum != 0 : h.kind != MPT_ADAGRAD;
-}
+MPT_HD bool has_moment1(const OptimizerHyper& h) { return h.kind == MPT_SGD ? h.momentum != 0 : h.kind != MPT_ADAGRAD; }
 MPT_HD bool has_moment2(const OptimizerHyper& h) {  // one number per element
   return h.kind == MPT_ADAM || h.kind == MPT_ADAMW || h.kind == MPT_LAMB || h.kind == MPT_ADAGRAD;
 }

@@ -22,10 +22,10 @@ struct ScalerNumbers {
   int32_t growth_counter = 0;      // applied updates since the last skip or growth
   int32_t hysteresis_counter = 1;  // skips left before the scale backs off
   int32_t skips_in_a_row = 0;
-  int32_t skips_at_floor = 0;      // of those, the ones that found no scale left to give up
+  int32_t skips_at_floor = 0;  // of those, the ones that found no scale left to give up
   uint64_t applied = 0;
   uint64_t skipped = 0;
-  uint64_t epoch = 0;              // changes with every update: a scale is good for the gradients of one
+  uint64_t epoch = 0;  // changes with every update: a scale is good for the gradients of one
 };
 
 // After an update for which this scaler's gradients were finite or not (`overflowed`), and which was `applied` or, because of

@@ -10,22 +10,24 @@ namespace mpt {
 namespace {
 
 void require_rate(const char* who, const char* what, double x) {
-  MPT_CHECK_ARGUMENT(std::isfinite(x) && x >= 0, "%s: %s: found %g, expected a finite number of 0 or more", who, what, x);
+  MPT_CHECK_ARGUMENT(std::isfinite(x) && x >= 0, "%s: %s: found %g, expected a finite number of 0 or more", who, what,
+                     x);
 }
 void require_below_one(const char* who, const char* what, double x) {
   MPT_CHECK_ARGUMENT(x >= 0 && x < 1, "%s: %s: found %g, expected at least 0 and less than 1", who, what, x);
 }
 
 void check_options(const mpt_optimizer_options& o, const char* who) {
-  MPT_CHECK_ARGUMENT(o.kind >= MPT_SGD && o.kind <= MPT_LION, "%s: kind: found %d, expected MPT_SGD to MPT_LION", who, o.kind);
+  MPT_CHECK_ARGUMENT(o.kind >= MPT_SGD && o.kind <= MPT_LION, "%s: kind: found %d, expected MPT_SGD to MPT_LION", who,
+                     o.kind);
   require_rate(who, "learning_rate", o.learning_rate);
   require_below_one(who, "beta1", o.beta1);
   require_below_one(who, "beta2", o.beta2);
   require_rate(who, "epsilon", o.epsilon);
   // 0 / 0 for an element that never had a gradient.
   const bool divides = o.kind == MPT_ADAM || o.kind == MPT_ADAMW || o.kind == MPT_LAMB || o.kind == MPT_ADAGRAD;
-  MPT_CHECK_ARGUMENT(!divides || static_cast<float>(o.epsilon) > 0, "%s: epsilon: found %g, expected more than 0 in FP32", who,
-                     o.epsilon);
+  MPT_CHECK_ARGUMENT(!divides || static_cast<float>(o.epsilon) > 0,
+                     "%s: epsilon: found %g, expected more than 0 in FP32", who, o.epsilon);
   require_rate(who, "weight_decay", o.weight_decay);
   require_below_one(who, "momentum", o.momentum);
   MPT_CHECK_ARGUMENT(o.nesterov == 0 || o.nesterov == 1, "%s: nesterov: found %d, expected 0 or 1", who, o.nesterov);
@@ -33,7 +35,8 @@ void check_options(const mpt_optimizer_options& o, const char* who) {
   require_rate(who, "clip_norm", o.clip_norm);
   require_rate(who, "clip_value", o.clip_value);
   require_below_one(who, "average_decay", o.average_decay);
-  MPT_CHECK_ARGUMENT(o.statistics_every >= 0, "%s: statistics_every: found %d, expected 0 or more", who, o.statistics_every);
+  MPT_CHECK_ARGUMENT(o.statistics_every >= 0, "%s: statistics_every: found %d, expected 0 or more", who,
+                     o.statistics_every);
 }
 
 OptimizerHyper hyper_of(const mpt_optimizer_options& o) {
@@ -75,7 +78,8 @@ std::vector<float*> carve(const DeviceMemory& memory, uint64_t* offset, const Pa
 }  // namespace
 
 mpt_optimizer_options Optimizer::default_options(mpt_optimizer_kind kind, const char* who) {
-  MPT_CHECK_ARGUMENT(kind >= MPT_SGD && kind <= MPT_LION, "%s: kind: found %d, expected MPT_SGD to MPT_LION", who, kind);
+  MPT_CHECK_ARGUMENT(kind >= MPT_SGD && kind <= MPT_LION, "%s: kind: found %d, expected MPT_SGD to MPT_LION", who,
+                     kind);
   mpt_optimizer_options o{};
   o.kind = kind;
   o.learning_rate = 1e-3;
@@ -157,8 +161,8 @@ void Optimizer::build_segments() {
   store_.split();
 }
 
-// The averages begin as the weights are: when the optimizer is made, and again before the first update, since weights may
-// have been set or loaded meanwhile.
+// The averages begin as the weights are: when the optimizer is made, and again before the first update, since weights
+// may have been set or loaded meanwhile.
 void Optimizer::seed_averages() {
   if (average_decay_ == 0 || !params_->backend()->executes()) return;
   FlatStore weights = store_;
@@ -175,7 +179,8 @@ int32_t Optimizer::add_group(const std::string& pattern, const mpt_group_options
   require_rate(who, "learning_rate_factor", options.learning_rate_factor);
   MPT_CHECK_ARGUMENT(std::isfinite(options.weight_decay), "%s: weight_decay: found %g, expected a finite number", who,
                      options.weight_decay);
-  MPT_CHECK_ARGUMENT(options.frozen == 0 || options.frozen == 1, "%s: frozen: found %d, expected 0 or 1", who, options.frozen);
+  MPT_CHECK_ARGUMENT(options.frozen == 0 || options.frozen == 1, "%s: frozen: found %d, expected 0 or 1", who,
+                     options.frozen);
   int32_t matched = 0;
   for (const int32_t slot : slots_) matched += matches_pattern(pattern, params_->parameter(slot).name) ? 1 : 0;
   MPT_CHECK_ARGUMENT(matched > 0, "%s: pattern: found '%s', which fits none of the optimizer's %zu parameters", who,

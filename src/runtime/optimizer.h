@@ -1,4 +1,5 @@
-// Optimizers over a parameter store: moments, groups, schedule, clipping, weight average, and the update as one transaction.
+// Optimizers over a parameter store: moments, groups, schedule, clipping, weight average, and the update as one
+// transaction.
 //
 // A step of one's own is step(). A trainer composes it from halves:
 //
@@ -35,11 +36,12 @@ namespace mpt {
 
 struct GradientCheck {
   bool finite = true;
-  double norm = 0;           // of the unscaled gradients, clipped by value, before clipping by norm; NaN if not finite
-  int64_t non_finite = 0;    // elements
-  int32_t slot = -1;         // of the first parameter with one
+  double norm = 0;         // of the unscaled gradients, clipped by value, before clipping by norm; NaN if not finite
+  int64_t non_finite = 0;  // elements
+  int32_t slot = -1;       // of the first parameter with one
   int64_t element = -1;
-  std::string text(const Params& params) const;  // "the gradient of 'fc1.weight' has 3 non-finite elements, the first ..."
+  std::string text(
+      const Params& params) const;  // "the gradient of 'fc1.weight' has 3 non-finite elements, the first ..."
 };
 
 struct UpdateReport {
@@ -49,15 +51,17 @@ struct UpdateReport {
 
 class Optimizer {
  public:
-  // Options are checked, INVALID_ARGUMENT with `who` in front; the store must be allocated. struct_size is not looked at.
-  Optimizer(std::shared_ptr<Params> params, const mpt_optimizer_options& options, const char* who = "mpt_optimizer_create");
+  // Options are checked, INVALID_ARGUMENT with `who` in front; the store must be allocated. struct_size is not looked
+  // at.
+  Optimizer(std::shared_ptr<Params> params, const mpt_optimizer_options& options,
+            const char* who = "mpt_optimizer_create");
   Optimizer(const Optimizer&) = delete;
   Optimizer& operator=(const Optimizer&) = delete;
 
   static mpt_optimizer_options default_options(mpt_optimizer_kind kind, const char* who);  // all but struct_size
 
-  // Bytes of moments and averages, padded to 64 a tensor: what the constructor allocates, to the byte. The store need not be
-  // allocated for it.
+  // Bytes of moments and averages, padded to 64 a tensor: what the constructor allocates, to the byte. The store need
+  // not be allocated for it.
   static uint64_t planned_bytes(const Params& params, const mpt_optimizer_options& options);
   uint64_t state_bytes() const { return state_.bytes(); }
   // Bytes of FP32 gradient sums, where use_sums() was or will be called.
@@ -77,21 +81,22 @@ class Optimizer {
   float* average(int32_t slot) const;
   const mpt_update_statistics& statistics() const { return statistics_; }
 
-  // ---- a whole step, one transaction: on a skip nothing changes but the scaler. scaler null: the gradients carry scale 1.
-  // Throws INVALID_STATE where the gradients don't carry the scaler's scale; NUMERIC by the scaler's skip policy, and all is
-  // as before then. Fills all of `result` (may be null) but struct_size.
+  // ---- a whole step, one transaction: on a skip nothing changes but the scaler. scaler null: the gradients carry
+  // scale 1. Throws INVALID_STATE where the gradients don't carry the scaler's scale; NUMERIC by the scaler's skip
+  // policy, and all is as before then. Fills all of `result` (may be null) but struct_size.
   void step(Scaler* scaler, mpt_step_result* result, const char* who = "mpt_optimizer_step");
 
   // ---- halves of a step
   // Finite check and norm of the gradients in the store; they must carry the scaler's scale of now.
   GradientCheck check(const Scaler* scaler, const char* who = "mpt_optimizer_step");
-  // The update with what was checked last (gradients or sums), which must have been finite. Gradients and sums are used up.
+  // The update with what was checked last (gradients or sums), which must have been finite. Gradients and sums are used
+  // up.
   UpdateReport apply(const GradientCheck& check);
   // The transaction that never happened: gradients and sums are dropped.
   void skip();
 
-  void use_sums();    // allocates them
-  void clear_sums();  // begins an update
+  void use_sums();                                                          // allocates them
+  void clear_sums();                                                        // begins an update
   void gather(const Scaler* scaler, const char* who = "mpt_trainer_step");  // adds the unscaled gradients; uses them up
   GradientCheck check_sums();
 
@@ -102,7 +107,7 @@ class Optimizer {
   struct StateTensor {
     std::string name;  // "moment1.fc1.weight", "moment2..", "average.."
     Shape shape;
-    float* data;       // FP32, in the device's memory, dense
+    float* data;  // FP32, in the device's memory, dense
   };
   std::vector<StateTensor> state_tensors() const;
   // Counters and what identifies the optimizer, as exact text with keys that begin with `prefix`.
@@ -125,7 +130,7 @@ class Optimizer {
   };
   enum class Source { none, gradients, sums };
 
-  void build_segments();     // pointers and settings of all segments
+  void build_segments();                                         // pointers and settings of all segments
   void select_gradients(const Scaler* scaler, const char* who);  // active segments, inverse scale
   void select_sums();
   void seed_averages();
@@ -144,23 +149,23 @@ class Optimizer {
   Schedule schedule_;
   std::vector<Group> groups_;
   std::vector<int32_t> slots_;
-  std::vector<int32_t> index_;      // of a slot in slots_; -1
-  std::vector<char> frozen_;        // by index
+  std::vector<int32_t> index_;  // of a slot in slots_; -1
+  std::vector<char> frozen_;    // by index
   uint64_t applied_steps_ = 0;
   Scaler scaler_off_;
   mpt_update_statistics statistics_{};
 
   FlatStore store_;
-  uint64_t layout_ = 0;             // of the store that store_ was built for
-  Source source_ = Source::none;    // what was checked last
+  uint64_t layout_ = 0;           // of the store that store_ was built for
+  Source source_ = Source::none;  // what was checked last
   double inverse_scale_ = 1;
   int64_t overflows_reported_ = 0;
 
   DeviceMemory state_;
   std::vector<float*> moment1_, moment2_, average_;  // by index, null where there is none
   DeviceMemory sums_;
-  std::vector<float*> sum_;         // by index
-  std::vector<char> summed_;        // by index: holds something
+  std::vector<float*> sum_;   // by index
+  std::vector<char> summed_;  // by index: holds something
 };
 
 }  // namespace mpt

@@ -9,14 +9,22 @@ namespace {
 
 const char* name_of_kind(int32_t kind) {
   switch (kind) {
-    case MPT_SGD: return "sgd";
-    case MPT_ADAM: return "adam";
-    case MPT_ADAMW: return "adamw";
-    case MPT_LAMB: return "lamb";
-    case MPT_ADAGRAD: return "adagrad";
-    case MPT_NOVOGRAD: return "novograd";
-    case MPT_LION: return "lion";
-    default: return "unknown";
+    case MPT_SGD:
+      return "sgd";
+    case MPT_ADAM:
+      return "adam";
+    case MPT_ADAMW:
+      return "adamw";
+    case MPT_LAMB:
+      return "lamb";
+    case MPT_ADAGRAD:
+      return "adagrad";
+    case MPT_NOVOGRAD:
+      return "novograd";
+    case MPT_LION:
+      return "lion";
+    default:
+      return "unknown";
   }
 }
 
@@ -41,7 +49,8 @@ void Optimizer::export_state(const std::string& prefix, Metadata* out) const {
   scaler_off_.export_state(prefix + "unscaled.", out);
 }
 
-Optimizer::Counters Optimizer::read_state(const std::string& prefix, const Metadata& from, const std::string& path) const {
+Optimizer::Counters Optimizer::read_state(const std::string& prefix, const Metadata& from,
+                                          const std::string& path) const {
   const std::string& kind = metadata_string(from, prefix + "kind", path);
   MPT_CHECK_ARGUMENT(kind == name_of_kind(hyper_.kind), "%s: optimizer: found the state of %s, expected that of %s",
                      path.c_str(), kind.c_str(), name_of_kind(hyper_.kind));

@@ -34,16 +34,16 @@ void Optimizer::select_gradients(const Scaler* scaler, const char* who) {
            state.scaler == 0 ? "no scaler" : "another scaler", id == 0 ? "none" : "the scaler given");
     if (state.epoch != epoch)
       fail(MPT_ERROR_INVALID_STATE,
-           "%s: the gradient of '%s' carries the scale %g of before the scaler's last update, expected that of now", who, name,
-           state.scale);
+           "%s: the gradient of '%s' carries the scale %g of before the scaler's last update, expected that of now",
+           who, name, state.scale);
     if (first == nullptr) first = &state;
     if (state.unscaled != first->unscaled)
       fail(MPT_ERROR_INVALID_STATE, "%s: the gradient of '%s' is %s, expected all to be alike", who, name,
            state.unscaled ? "unscaled and others are not" : "scaled and others are not");
   }
   if (first == nullptr)
-    fail(MPT_ERROR_INVALID_STATE, "%s: found no gradients, expected mpt_scaler_begin and a backward pass since the last update",
-         who);
+    fail(MPT_ERROR_INVALID_STATE,
+         "%s: found no gradients, expected mpt_scaler_begin and a backward pass since the last update", who);
   inverse_scale_ = first->unscaled ? 1 : 1 / first->scale;
   source_ = Source::gradients;
 }
@@ -90,7 +90,8 @@ GradientCheck Optimizer::check_sums() {
 }
 
 UpdateReport Optimizer::apply(const GradientCheck& check) {
-  if (source_ == Source::none) fail(MPT_ERROR_INVALID_STATE, "update: found no checked gradients, expected a check before it");
+  if (source_ == Source::none)
+    fail(MPT_ERROR_INVALID_STATE, "update: found no checked gradients, expected a check before it");
   MPT_INVARIANT(check.finite);
   UpdateReport report;
   report.learning_rate = learning_rate();
@@ -135,9 +136,10 @@ void Optimizer::forget_gradients() {
 
 void Optimizer::report_overflows(const UpdateResult& result) {
   if (result.overflows_16bit > overflows_reported_ && result.first_overflow >= 0)
-    params_->log(MPT_LOG_WARNING, "update " + std::to_string(applied_steps_) + ": " + std::to_string(result.overflows_16bit) +
-                                      " weights are beyond the range of " + name_of(params_->storage_dtype()) +
-                                      ", the first in '" + params_->parameter(slots_[result.first_overflow]).name + "'");
+    params_->log(MPT_LOG_WARNING, "update " + std::to_string(applied_steps_) + ": " +
+                                      std::to_string(result.overflows_16bit) + " weights are beyond the range of " +
+                                      name_of(params_->storage_dtype()) + ", the first in '" +
+                                      params_->parameter(slots_[result.first_overflow]).name + "'");
   overflows_reported_ = result.overflows_16bit;
 }
 
@@ -157,9 +159,8 @@ void Optimizer::gather(const Scaler* scaler, const char* who) {
       any = any || store_.segments[i].active;
     }
     if (any)
-      execute_on(backend, [&] {
-        backend.accumulate_gradients(store_, sum_.data(), static_cast<float>(inverse_scale_), first);
-      });
+      execute_on(backend,
+                 [&] { backend.accumulate_gradients(store_, sum_.data(), static_cast<float>(inverse_scale_), first); });
     if (!first) break;
     // What was written just now must not be added once more.
     for (std::size_t i = 0; i < slots_.size(); ++i)

@@ -28,9 +28,9 @@ Params::Params(std::shared_ptr<Backend> backend, ParamsConfig config)
   const char* who = "mpt_params_create";
   MPT_CHECK_ARGUMENT(config_.precision >= MPT_PRECISION_FP32 && config_.precision <= MPT_PRECISION_BF16,
                      "%s: precision: found %d, expected MPT_PRECISION_FP32, _FP16 or _BF16", who, config_.precision);
-  MPT_CHECK_ARGUMENT(!config_.no_master || config_.precision != MPT_PRECISION_FP32,
-                     "%s: no_master: found precision fp32, expected fp16 or bf16: there is no 16-bit copy to train alone",
-                     who);
+  MPT_CHECK_ARGUMENT(
+      !config_.no_master || config_.precision != MPT_PRECISION_FP32,
+      "%s: no_master: found precision fp32, expected fp16 or bf16: there is no 16-bit copy to train alone", who);
   const mpt_dtype wanted = config_.gradient_dtype;
   MPT_CHECK_ARGUMENT(wanted == 0 || wanted == MPT_FLOAT32 || wanted == static_cast<mpt_dtype>(storage_dtype()),
                      "%s: gradient_dtype: found %d, expected 0, MPT_FLOAT32 or the precision's type (%s)", who, wanted,
@@ -40,7 +40,8 @@ Params::Params(std::shared_ptr<Backend> backend, ParamsConfig config)
 
 int32_t Params::add(const std::string& name, const Shape& shape, const InitializerInfo& initializer, bool keep_fp32) {
   if (allocated_)
-    fail(MPT_ERROR_INVALID_STATE, "parameter '%s': found an allocated store, expected registration before that", name.c_str());
+    fail(MPT_ERROR_INVALID_STATE, "parameter '%s': found an allocated store, expected registration before that",
+         name.c_str());
   MPT_CHECK_ARGUMENT(!name.empty(), "a parameter's name: found \"\", expected text");
   MPT_CHECK_ARGUMENT(name.compare(0, checkpoint_state_prefix.size(), checkpoint_state_prefix) != 0,
                      "parameter '%s': names that begin with '%s' are kept for the state in checkpoints", name.c_str(),
@@ -48,7 +49,8 @@ int32_t Params::add(const std::string& name, const Shape& shape, const Initializ
   MPT_CHECK_ARGUMENT(slots_.count(name) == 0, "parameter '%s': found the name a second time, expected a new one",
                      name.c_str());
   for (int64_t size : shape)
-    MPT_CHECK_ARGUMENT(size > 0, "parameter '%s': found shape %s, expected positive sizes", name.c_str(), shape.text().c_str());
+    MPT_CHECK_ARGUMENT(size > 0, "parameter '%s': found shape %s, expected positive sizes", name.c_str(),
+                       shape.text().c_str());
   check_initializer(initializer, name);
   Parameter p;
   p.name = name;
@@ -65,10 +67,12 @@ int32_t Params::add(const std::string& name, const Shape& shape, const Initializ
 void Params::use_buffers(int32_t slot, void* copy16, void* gradient) {
   Parameter& p = parameters_[slot];
   if (allocated_)
-    fail(MPT_ERROR_INVALID_STATE, "buffers of '%s': found an allocated store, expected the call before that", p.name.c_str());
-  MPT_CHECK_ARGUMENT(copy16 == nullptr || has_copy(p, config_.precision),
-                     "buffers of '%s': found a buffer for the 16-bit copy, expected NULL: the parameter is used in FP32",
-                     p.name.c_str());
+    fail(MPT_ERROR_INVALID_STATE, "buffers of '%s': found an allocated store, expected the call before that",
+         p.name.c_str());
+  MPT_CHECK_ARGUMENT(
+      copy16 == nullptr || has_copy(p, config_.precision),
+      "buffers of '%s': found a buffer for the 16-bit copy, expected NULL: the parameter is used in FP32",
+      p.name.c_str());
   p.user_copy = copy16;
   p.user_gradient = gradient;
 }
@@ -187,7 +191,8 @@ int32_t Params::find(const std::string& name) const {
 
 int32_t Params::require(const std::string& name, const char* who) const {
   const int32_t slot = find(name);
-  MPT_CHECK_ARGUMENT(slot >= 0, "%s: found name '%s', expected one of the store's %d parameters", who, name.c_str(), count());
+  MPT_CHECK_ARGUMENT(slot >= 0, "%s: found name '%s', expected one of the store's %d parameters", who, name.c_str(),
+                     count());
   return slot;
 }
 
@@ -196,9 +201,12 @@ DType Params::storage_dtype() const { return storage_of(config_.precision); }
 DType Params::dtype(int32_t slot, Part part) const {
   const Parameter& p = parameters_[slot];
   switch (part) {
-    case Part::master: return has_fp32_master(slot) ? DType::f32 : storage_dtype();
-    case Part::copy: return has_copy(p, config_.precision) ? storage_dtype() : DType::f32;
-    case Part::gradient: return gradient_dtype(p, config_.precision);
+    case Part::master:
+      return has_fp32_master(slot) ? DType::f32 : storage_dtype();
+    case Part::copy:
+      return has_copy(p, config_.precision) ? storage_dtype() : DType::f32;
+    case Part::gradient:
+      return gradient_dtype(p, config_.precision);
   }
   return DType::f32;
 }
@@ -207,9 +215,12 @@ void* Params::data(int32_t slot, Part part) const {
   require_allocated("parameters");
   const Parameter& p = parameters_[slot];
   switch (part) {
-    case Part::master: return has_fp32_master(slot) ? masters_[slot] : copies_[slot];
-    case Part::copy: return has_copy(p, config_.precision) ? copies_[slot] : masters_[slot];
-    case Part::gradient: return gradients_[slot];
+    case Part::master:
+      return has_fp32_master(slot) ? masters_[slot] : copies_[slot];
+    case Part::copy:
+      return has_copy(p, config_.precision) ? copies_[slot] : masters_[slot];
+    case Part::gradient:
+      return gradients_[slot];
   }
   return nullptr;
 }
@@ -221,7 +232,8 @@ void Params::log(int32_t level, const std::string& text) const {
 }
 
 void Params::require_allocated(const char* who) const {
-  if (!allocated_) fail(MPT_ERROR_INVALID_STATE, "%s: found a store without memory, expected mpt_params_allocate first", who);
+  if (!allocated_)
+    fail(MPT_ERROR_INVALID_STATE, "%s: found a store without memory, expected mpt_params_allocate first", who);
 }
 
 void Params::get(int32_t slot, Part part, const mpt_array& array, const char* who) const {
@@ -246,9 +258,10 @@ void Params::set(int32_t slot, const mpt_array& array, const char* who) {
       const long long element = static_cast<long long>(reader.begin() + i);
       MPT_CHECK_ARGUMENT(is_finite(x), "%s: '%s': found %g at element %lld, expected finite FP32 numbers", who,
                          p.name.c_str(), static_cast<double>(x), element);
-      MPT_CHECK_ARGUMENT(fp32 || !(f16 ? overflows_f16(x) : overflows_bf16(x)),
-                         "%s: '%s': found %g at element %lld, expected numbers that are finite in %s: there is no master",
-                         who, p.name.c_str(), static_cast<double>(x), element, name_of(storage_dtype()));
+      MPT_CHECK_ARGUMENT(
+          fp32 || !(f16 ? overflows_f16(x) : overflows_bf16(x)),
+          "%s: '%s': found %g at element %lld, expected numbers that are finite in %s: there is no master", who,
+          p.name.c_str(), static_cast<double>(x), element, name_of(storage_dtype()));
     }
   for (ArrayReader reader(array); reader.next();) write_values(slot, reader.begin(), reader.values(), reader.count());
 }
@@ -317,17 +330,21 @@ void Params::unscale_gradients(const Scaler& scaler, const char* who) {
     if (!state.present) continue;
     any = true;
     if (state.unscaled)
-      fail(MPT_ERROR_INVALID_STATE, "%s: the gradient of '%s' is unscaled already, expected one that carries the scale", who,
-           name);
+      fail(MPT_ERROR_INVALID_STATE, "%s: the gradient of '%s' is unscaled already, expected one that carries the scale",
+           who, name);
     if (state.scaler != scaler.id() || state.epoch != scaler.epoch())
       fail(MPT_ERROR_INVALID_STATE,
-           "%s: the gradient of '%s' carries the scale %g of another scaler or of before its last update, expected that of"
-           " now", who, name, state.scale);
+           "%s: the gradient of '%s' carries the scale %g of another scaler or of before its last update, expected "
+           "that of"
+           " now",
+           who, name, state.scale);
     if (store.segments[slot].gradient_dtype != DType::f32)
-      fail(MPT_ERROR_UNSUPPORTED, "%s: the gradient of '%s' is %s, expected float32: dividing would lose what scaling saved",
-           who, name, name_of(store.segments[slot].gradient_dtype));
+      fail(MPT_ERROR_UNSUPPORTED,
+           "%s: the gradient of '%s' is %s, expected float32: dividing would lose what scaling saved", who, name,
+           name_of(store.segments[slot].gradient_dtype));
   }
-  if (!any) fail(MPT_ERROR_INVALID_STATE, "%s: found no gradients, expected mpt_scaler_begin and a backward pass before", who);
+  if (!any)
+    fail(MPT_ERROR_INVALID_STATE, "%s: found no gradients, expected mpt_scaler_begin and a backward pass before", who);
   execute_on(*backend_, [&] {
     backend_->accumulate_gradients(store, targets.data(), static_cast<float>(scaler.inverse_scale()), true);
   });

@@ -1,8 +1,8 @@
-// Initial values of parameters. Random ones depend on the seed, the parameter's name and the element's position only, so the
-// order in which parameters are made does not matter.
+// Initial values of parameters. Random ones depend on the seed, the parameter's name and the element's position only,
+// so the order in which parameters are made does not matter.
 //
-// The Philox counter is {element / 4, draw, hash of the name}: 64-bit FNV-1a, low word first; the key is the seed with its
-// upper half inverted, which keeps these numbers apart from dropout's.
+// The Philox counter is {element / 4, draw, hash of the name}: 64-bit FNV-1a, low word first; the key is the seed with
+// its upper half inverted, which keeps these numbers apart from dropout's.
 #include <cmath>
 
 #include "core/error.h"
@@ -77,16 +77,17 @@ void set_fans(const Shape& shape, InitializerInfo* initializer) {
 void check_initializer(const InitializerInfo& initializer, const std::string& parameter) {
   const char* name = parameter.c_str();
   MPT_CHECK_ARGUMENT(initializer.kind >= MPT_INIT_DEFAULT && initializer.kind <= MPT_INIT_TRUNCATED_NORMAL,
-                     "parameter '%s': initializer: found %d, expected MPT_INIT_DEFAULT to MPT_INIT_TRUNCATED_NORMAL", name,
-                     initializer.kind);
+                     "parameter '%s': initializer: found %d, expected MPT_INIT_DEFAULT to MPT_INIT_TRUNCATED_NORMAL",
+                     name, initializer.kind);
   MPT_CHECK_ARGUMENT(std::isfinite(initializer.a) && std::isfinite(initializer.b),
-                     "parameter '%s': initializer's a and b: found %g and %g, expected finite numbers", name, initializer.a,
-                     initializer.b);
+                     "parameter '%s': initializer's a and b: found %g and %g, expected finite numbers", name,
+                     initializer.a, initializer.b);
   const bool has_deviation = initializer.kind == MPT_INIT_NORMAL || initializer.kind == MPT_INIT_TRUNCATED_NORMAL;
   MPT_CHECK_ARGUMENT(!has_deviation || initializer.b >= 0,
                      "parameter '%s': standard deviation b: found %g, expected 0 or more", name, initializer.b);
   MPT_CHECK_ARGUMENT(initializer.kind != MPT_INIT_UNIFORM || initializer.a <= initializer.b,
-                     "parameter '%s': uniform in [a, b): found a = %g above b = %g", name, initializer.a, initializer.b);
+                     "parameter '%s': uniform in [a, b): found a = %g above b = %g", name, initializer.a,
+                     initializer.b);
 }
 
 void initial_values(const Parameter& parameter, uint64_t seed, int64_t begin, int64_t count, float* out) {
@@ -104,22 +105,28 @@ void initial_values(const Parameter& parameter, uint64_t seed, int64_t begin, in
   const double fan_in = static_cast<double>(init.fan_in > 0 ? init.fan_in : 1);
   const double fans = fan_in + static_cast<double>(init.fan_out > 0 ? init.fan_out : 1);
   switch (init.kind) {
-    case MPT_INIT_CONSTANT: return fill([&](uint64_t) { return static_cast<float>(init.a); });
-    case MPT_INIT_NORMAL: return fill_normal(init.a, init.b);
-    case MPT_INIT_UNIFORM: return fill_uniform(init.a, init.b);
+    case MPT_INIT_CONSTANT:
+      return fill([&](uint64_t) { return static_cast<float>(init.a); });
+    case MPT_INIT_NORMAL:
+      return fill_normal(init.a, init.b);
+    case MPT_INIT_UNIFORM:
+      return fill_uniform(init.a, init.b);
     case MPT_INIT_XAVIER_UNIFORM: {
       const double bound = std::fabs(init.a) * std::sqrt(6 / fans);
       return fill_uniform(-bound, bound);
     }
-    case MPT_INIT_XAVIER_NORMAL: return fill_normal(0, init.a * std::sqrt(2 / fans));
+    case MPT_INIT_XAVIER_NORMAL:
+      return fill_normal(0, init.a * std::sqrt(2 / fans));
     case MPT_INIT_KAIMING_UNIFORM: {
       const double bound = std::fabs(init.a) * std::sqrt(3 / fan_in);
       return fill_uniform(-bound, bound);
     }
-    case MPT_INIT_KAIMING_NORMAL: return fill_normal(0, init.a / std::sqrt(fan_in));
+    case MPT_INIT_KAIMING_NORMAL:
+      return fill_normal(0, init.a / std::sqrt(fan_in));
     case MPT_INIT_TRUNCATED_NORMAL:
       return fill([&](uint64_t i) { return static_cast<float>(init.a + init.b * source.truncated_normal(i)); });
-    default: return fill([](uint64_t) { return 0.0f; });
+    default:
+      return fill([](uint64_t) { return 0.0f; });
   }
 }
 

@@ -14,7 +14,8 @@ uint64_t next_id() {
 }
 
 void require_power_of_two(const char* who, const char* what, double x) {
-  MPT_CHECK_ARGUMENT(is_power_of_two(x), "%s: %s: found %.17g, expected a power of two from 2^-126 to 2^126", who, what, x);
+  MPT_CHECK_ARGUMENT(is_power_of_two(x), "%s: %s: found %.17g, expected a power of two from 2^-126 to 2^126", who, what,
+                     x);
 }
 
 }  // namespace
@@ -42,7 +43,8 @@ mpt_scaler_options Scaler::off_options() {
 
 Scaler::Scaler(const mpt_scaler_options& o, const char* who) : id_(next_id()) {
   MPT_CHECK_ARGUMENT(o.mode >= MPT_SCALER_OFF && o.mode <= MPT_SCALER_DYNAMIC,
-                     "%s: mode: found %d, expected MPT_SCALER_OFF, MPT_SCALER_STATIC or MPT_SCALER_DYNAMIC", who, o.mode);
+                     "%s: mode: found %d, expected MPT_SCALER_OFF, MPT_SCALER_STATIC or MPT_SCALER_DYNAMIC", who,
+                     o.mode);
   MPT_CHECK_ARGUMENT(o.skip_policy >= MPT_SKIP_CONTINUE && o.skip_policy <= MPT_SKIP_DEMOTE,
                      "%s: skip_policy: found %d, expected MPT_SKIP_CONTINUE, MPT_SKIP_FAIL or MPT_SKIP_DEMOTE", who,
                      o.skip_policy);
@@ -54,11 +56,13 @@ Scaler::Scaler(const mpt_scaler_options& o, const char* who) : id_(next_id()) {
     require_power_of_two(who, "min_scale", o.min_scale);
     require_power_of_two(who, "max_scale", o.max_scale);
     MPT_CHECK_ARGUMENT(o.growth_factor >= 2, "%s: growth_factor: found %g, expected 2 or more", who, o.growth_factor);
-    MPT_CHECK_ARGUMENT(o.backoff_factor < 1, "%s: backoff_factor: found %g, expected less than 1", who, o.backoff_factor);
+    MPT_CHECK_ARGUMENT(o.backoff_factor < 1, "%s: backoff_factor: found %g, expected less than 1", who,
+                       o.backoff_factor);
     MPT_CHECK_ARGUMENT(o.min_scale <= o.initial_scale && o.initial_scale <= o.max_scale,
                        "%s: initial_scale: found %g, expected from min_scale %g to max_scale %g", who, o.initial_scale,
                        o.min_scale, o.max_scale);
-    MPT_CHECK_ARGUMENT(o.growth_interval >= 1, "%s: growth_interval: found %d, expected 1 or more", who, o.growth_interval);
+    MPT_CHECK_ARGUMENT(o.growth_interval >= 1, "%s: growth_interval: found %d, expected 1 or more", who,
+                       o.growth_interval);
     MPT_CHECK_ARGUMENT(o.hysteresis >= 1, "%s: hysteresis: found %d, expected 1 or more", who, o.hysteresis);
   }
   rules_.mode = o.mode;

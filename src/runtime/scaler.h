@@ -11,8 +11,8 @@ namespace mpt {
 
 class Scaler {
  public:
-  // Throws INVALID_ARGUMENT for numbers that make no scaler; factors and scales must be powers of two. struct_size is not
-  // looked at. `who` begins the message.
+  // Throws INVALID_ARGUMENT for numbers that make no scaler; factors and scales must be powers of two. struct_size is
+  // not looked at. `who` begins the message.
   explicit Scaler(const mpt_scaler_options& options, const char* who = "mpt_scaler_create");
   // Scale 1 for ever: for precisions that need no scaling. Non-finite gradients still skip the update.
   static mpt_scaler_options off_options();
@@ -36,8 +36,8 @@ class Scaler {
   // Once for each update, after it: never before the gradients are unscaled.
   void commit(const Change& change) { numbers_ = change.numbers; }
 
-  // Exact state as text, keys begin with `prefix`; import throws CORRUPT where a key is missing or no number, and changes
-  // nothing then. Gradients that carry an older scale must be discarded by the caller.
+  // Exact state as text, keys begin with `prefix`; import throws CORRUPT where a key is missing or no number, and
+  // changes nothing then. Gradients that carry an older scale must be discarded by the caller.
   void export_state(const std::string& prefix, Metadata* out) const;
   ScalerNumbers read_state(const std::string& prefix, const Metadata& from, const std::string& path) const;
   void set_state(const ScalerNumbers& numbers) { numbers_ = numbers; }

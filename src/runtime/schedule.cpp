@@ -20,8 +20,8 @@ Schedule::Schedule(const mpt_schedule_options& options, const char* who) {
   const bool ends = kind == MPT_SCHEDULE_LINEAR || kind == MPT_SCHEDULE_COSINE || kind == MPT_SCHEDULE_POLYNOMIAL;
   if (ends) {
     MPT_CHECK_ARGUMENT(options.total_steps >= 1 && options.total_steps > options.warmup_steps,
-                       "%s: total_steps: found %lld, expected at least 1 and more than the %lld warmup_steps in it", who,
-                       wide(options.total_steps), wide(options.warmup_steps));
+                       "%s: total_steps: found %lld, expected at least 1 and more than the %lld warmup_steps in it",
+                       who, wide(options.total_steps), wide(options.warmup_steps));
     MPT_CHECK_ARGUMENT(std::isfinite(options.final_factor) && options.final_factor >= 0,
                        "%s: final_factor: found %g, expected a finite number of 0 or more", who, options.final_factor);
   }
@@ -38,8 +38,9 @@ Schedule::Schedule(const mpt_schedule_options& options, const char* who) {
     MPT_CHECK_ARGUMENT(options.table != nullptr && options.table_length >= 1,
                        "%s: table: found %s with table_length %lld, expected at least one number", who,
                        options.table != nullptr ? "a table" : "NULL", wide(options.table_length));
-    MPT_CHECK_ARGUMENT(options.warmup_steps == 0, "%s: warmup_steps: found %lld, expected 0: a table holds its own warm-up",
-                       who, wide(options.warmup_steps));
+    MPT_CHECK_ARGUMENT(options.warmup_steps == 0,
+                       "%s: warmup_steps: found %lld, expected 0: a table holds its own warm-up", who,
+                       wide(options.warmup_steps));
     table_.assign(options.table, options.table + options.table_length);
     for (std::size_t i = 0; i < table_.size(); ++i)
       MPT_CHECK_ARGUMENT(std::isfinite(table_[i]) && table_[i] >= 0,

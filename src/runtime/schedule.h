@@ -11,7 +11,8 @@ namespace mpt {
 class Schedule {
  public:
   Schedule() = default;  // constant
-  // Throws INVALID_ARGUMENT for unknown kinds and numbers that make no schedule; `who` begins the message. Copies the table.
+  // Throws INVALID_ARGUMENT for unknown kinds and numbers that make no schedule; `who` begins the message. Copies the
+  // table.
   Schedule(const mpt_schedule_options& options, const char* who);
 
   // The factor after `step` applied updates.

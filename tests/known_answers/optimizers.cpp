@@ -131,7 +131,8 @@ void run_case(const SafetensorsFile& file, const std::string& name, const std::s
       const std::size_t n = start[t].size();
       double reach = 0;  // greatest update of the tensor so far
       for (std::size_t i = 0; i < n * (step + 1); ++i)
-        reach = std::fmax(reach, std::fabs(static_cast<double>(expected[t][i]) - (i < n ? start[t][i] : expected[t][i - n])));
+        reach = std::fmax(reach,
+                          std::fabs(static_cast<double>(expected[t][i]) - (i < n ? start[t][i] : expected[t][i - n])));
       const std::string what = name + " step " + std::to_string(step + 1) + " tensor " + tensors[t];
       std::vector<float> found(n);
       params->read_master(t, found.data());

@@ -43,7 +43,8 @@ mpt_scaler_options scaler_options(int32_t mode = MPT_SCALER_DYNAMIC) {
 
 // A store of "a" (20000 elements: more than one piece), "b" (37) and "norm" (5, FP32), with an optimizer.
 struct Training {
-  explicit Training(mpt_precision precision, const mpt_optimizer_options& options, int threads = 2, bool no_master = false) {
+  explicit Training(mpt_precision precision, const mpt_optimizer_options& options, int threads = 2,
+                    bool no_master = false) {
     BackendOptions backend;
     backend.threads = threads;
     ParamsConfig config;
@@ -65,9 +66,14 @@ struct Training {
     void* data = params->data(slot, Part::gradient);
     const auto x = static_cast<float>(value);
     switch (params->dtype(slot, Part::gradient)) {
-      case DType::f16: static_cast<uint16_t*>(data)[element] = f32_to_f16(x); break;
-      case DType::bf16: static_cast<uint16_t*>(data)[element] = f32_to_bf16(x); break;
-      default: static_cast<float*>(data)[element] = x;
+      case DType::f16:
+        static_cast<uint16_t*>(data)[element] = f32_to_f16(x);
+        break;
+      case DType::bf16:
+        static_cast<uint16_t*>(data)[element] = f32_to_bf16(x);
+        break;
+      default:
+        static_cast<float*>(data)[element] = x;
     }
   }
   // Gradients about 1/100 that differ from element to element and step to step.
@@ -323,7 +329,8 @@ TEST_CASE("a parameter without a gradient is left alone: no moments, no decay, n
     const auto of_b = [&] {
       std::vector<float> values = t.weights(1);
       for (const Optimizer::StateTensor& s : t.optimizer->state_tensors())
-        if (s.name.size() > 2 && s.name.substr(s.name.size() - 2) == ".b") values.insert(values.end(), s.data, s.data + s.shape.elements());
+        if (s.name.size() > 2 && s.name.substr(s.name.size() - 2) == ".b")
+          values.insert(values.end(), s.data, s.data + s.shape.elements());
       return values;
     };
     const std::vector<float> before = of_b(), before_a = t.weights(0);
@@ -396,7 +403,7 @@ TEST_CASE("groups: the last that fits counts; frozen parameters stay and are not
   t.set_gradient(2, 0, 1);
   CHECK(t.step(nullptr).skipped == 0);
   CHECK(t.weights(0)[0] == 1);
-  CHECK(t.weights(1)[0] == 0.5f);            // factor 1/2, the optimizer's decay 0
+  CHECK(t.weights(1)[0] == 0.5f);  // factor 1/2, the optimizer's decay 0
   CHECK(t.weights(2)[0] == 1 - 0.5f * 1.25f);
 }
 
@@ -507,8 +514,12 @@ TEST_CASE("planned bytes of moments and averages are what is allocated") {
     uint64_t bytes;
   };
   constexpr uint64_t one = 80000 + 192 + 64;
-  for (const Expected& e : {Expected{MPT_SGD, 0, one}, {MPT_ADAMW, 0, 2 * one}, {MPT_ADAMW, 0.9, 3 * one},
-                            {MPT_ADAGRAD, 0, one}, {MPT_NOVOGRAD, 0, one + 64}, {MPT_LION, 0, one}}) {
+  for (const Expected& e : {Expected{MPT_SGD, 0, one},
+                            {MPT_ADAMW, 0, 2 * one},
+                            {MPT_ADAMW, 0.9, 3 * one},
+                            {MPT_ADAGRAD, 0, one},
+                            {MPT_NOVOGRAD, 0, one + 64},
+                            {MPT_LION, 0, one}}) {
     mpt_optimizer_options o = options_of(e.kind);
     o.average_decay = e.average;
     Training t(MPT_PRECISION_FP16, o);

@@ -167,7 +167,8 @@ TEST_CASE("initialisers have the distribution they name") {
       {init(MPT_INIT_CONSTANT, 2.5), 2.5, 0, 2.5, 2.5},
       {init(MPT_INIT_NORMAL, 1, 0.5), 1, 0.5, -3, 5},
       {init(MPT_INIT_UNIFORM, -1, 3), 1, 4 / std::sqrt(12.0), -1, 3},
-      {init(MPT_INIT_XAVIER_UNIFORM, 2), 0, 2 * std::sqrt(2.0 / 400), -2 * std::sqrt(6.0 / 400), 2 * std::sqrt(6.0 / 400)},
+      {init(MPT_INIT_XAVIER_UNIFORM, 2), 0, 2 * std::sqrt(2.0 / 400), -2 * std::sqrt(6.0 / 400),
+       2 * std::sqrt(6.0 / 400)},
       {init(MPT_INIT_XAVIER_NORMAL, 1), 0, std::sqrt(2.0 / 400), -1, 1},
       {init(MPT_INIT_KAIMING_UNIFORM, 1), 0, std::sqrt(1.0 / 200), -std::sqrt(3.0 / 200), std::sqrt(3.0 / 200)},
       {init(MPT_INIT_KAIMING_NORMAL, 1), 0, std::sqrt(1.0 / 200), -1, 1},
@@ -303,7 +304,8 @@ TEST_CASE("gradients are got divided by the scale they carry") {
   p.get(0, Part::gradient, array_of(out, MPT_FLOAT32, {2}), "test");
   CHECK(out[0] == 0.5f);
   CHECK(out[1] == 0x1p-24f);
-  CHECK(status_of([](Params& q) { q.unscale_gradients(Scaler(static_scale(1024)), "test"); }, p) == MPT_ERROR_INVALID_STATE);
+  CHECK(status_of([](Params& q) { q.unscale_gradients(Scaler(static_scale(1024)), "test"); }, p) ==
+        MPT_ERROR_INVALID_STATE);
 }
 
 TEST_CASE("gradients are unscaled once, with the scale of their backward pass") {

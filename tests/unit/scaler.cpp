@@ -112,7 +112,7 @@ TEST_CASE("the skip limit counts skips in a row at the floor only") {
   CHECK_FALSE(update(s, true));  // 2 -> 1
   CHECK_FALSE(update(s, true));
   CHECK_FALSE(update(s, true));
-  CHECK(update(s, true));        // stuck without a word is what this is against
+  CHECK(update(s, true));  // stuck without a word is what this is against
   update(s, false);
   CHECK_FALSE(update(s, true));
 }
@@ -162,9 +162,9 @@ TEST_CASE("numbers that make no scaler are refused") {
     return o;
   };
   const double nan = std::numeric_limits<double>::quiet_NaN(), inf = std::numeric_limits<double>::infinity();
-  for (const auto member : {&mpt_scaler_options::initial_scale, &mpt_scaler_options::growth_factor,
-                            &mpt_scaler_options::backoff_factor, &mpt_scaler_options::min_scale,
-                            &mpt_scaler_options::max_scale})
+  for (const auto member :
+       {&mpt_scaler_options::initial_scale, &mpt_scaler_options::growth_factor, &mpt_scaler_options::backoff_factor,
+        &mpt_scaler_options::min_scale, &mpt_scaler_options::max_scale})
     for (const double bad : {nan, inf, 0.0, -2.0, 3.0, 0.7, 1e300}) CHECK(refused(with(member, bad)));
   CHECK(refused(with(&mpt_scaler_options::growth_factor, 1)));
   CHECK(refused(with(&mpt_scaler_options::backoff_factor, 1)));

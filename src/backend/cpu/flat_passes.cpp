@@ -11,9 +11,7 @@
 namespace mpt::cpu {
 namespace {
 
-const FlatKernels& kernels() {
-  return (*MPT_CHOOSE_ISA(isa(), flat_kernels))();
-}
+const FlatKernels& kernels() { return (*MPT_CHOOSE_ISA(isa(), flat_kernels))(); }
 
 bool is_active(const Segment& s) { return s.active && s.gradient != nullptr; }
 
@@ -206,7 +204,8 @@ void round_copies(const Parallel& parallel, const FlatStore& store) {
   });
 }
 
-void accumulate_gradients(const Parallel& parallel, const FlatStore& store, float* const* sums, float factor, bool first) {
+void accumulate_gradients(const Parallel& parallel, const FlatStore& store, float* const* sums, float factor,
+                          bool first) {
   const FlatKernels& k = kernels();
   for_active(parallel, store, [&](int64_t, const FlatStore::Piece& where) {
     k.accumulate(piece_of(store, where), factor, !first, sums[where.segment] + where.begin);

@@ -13,7 +13,8 @@ void check_gradients(const Parallel& parallel, const FlatStore& store, const Che
 void update(const Parallel& parallel, const FlatStore& store, const UpdateArgs& args, UpdateResult* out);
 void round_copies(const Parallel& parallel, const FlatStore& store);
 // sums may be the FP32 gradients themselves.
-void accumulate_gradients(const Parallel& parallel, const FlatStore& store, float* const* sums, float factor, bool first);
+void accumulate_gradients(const Parallel& parallel, const FlatStore& store, float* const* sums, float factor,
+                          bool first);
 void statistics(const Parallel& parallel, const FlatStore& store, const UpdateArgs& args, mpt_update_statistics* out);
 
 }  // namespace mpt::cpu

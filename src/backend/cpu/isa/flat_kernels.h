@@ -25,7 +25,7 @@ struct FlatPiece {
   RuleConstants rule;
   int32_t kind = 0;
   bool nesterov = false;
-  float factor = 1;          // LAMB: trust ratio; NovoGrad: of the gradient
+  float factor = 1;  // LAMB: trust ratio; NovoGrad: of the gradient
   float average_decay = 0, average_rest = 1;
 };
 
