@@ -42,10 +42,28 @@ void fill(void* memory, const Value& v) {
   }
 }
 
+using Kernels = std::vector<std::unique_ptr<Kernel>>;  // by node; null for views
+
+Kernels prepare(Backend& backend, const Graph& graph) {
+  Kernels kernels(graph.nodes.size());
+  for (std::size_t n = 1; n < graph.nodes.size(); ++n) {
+    if (graph.nodes[n].kind != OpKind::reshape) kernels[n] = backend.prepare(graph, graph.nodes[n]);
+  }
+  return kernels;
+}
+
+std::vector<uint64_t> scratch_of(const Kernels& kernels) {
+  std::vector<uint64_t> scratch(kernels.size(), 0);
+  for (std::size_t n = 1; n < kernels.size(); ++n) {
+    if (kernels[n]) scratch[n] = kernels[n]->scratch_bytes();
+  }
+  return scratch;
+}
+
 struct Step {
   const Graph* graph;
   const MemoryPlan* plan;
-  const std::vector<std::unique_ptr<Kernel>>* kernels;
+  const Kernels* kernels;
   const std::vector<void*>* pointers;
   char* workspace;
 };
@@ -77,13 +95,8 @@ std::vector<double> read(const void* memory, const Value& v) {
 }  // namespace
 
 Results run_graph(Backend& backend, const Graph& graph, const std::vector<ValueId>& kept) {
-  std::vector<std::unique_ptr<Kernel>> kernels(graph.nodes.size());
-  std::vector<uint64_t> scratch(graph.nodes.size(), 0);
-  for (std::size_t n = 1; n < graph.nodes.size(); ++n) {
-    if (graph.nodes[n].kind == OpKind::reshape) continue;
-    kernels[n] = backend.prepare(graph, graph.nodes[n]);
-    scratch[n] = kernels[n]->scratch_bytes();
-  }
+  const Kernels kernels = prepare(backend, graph);
+  const std::vector<uint64_t> scratch = scratch_of(kernels);
   const MemoryPlan plan = plan_memory(graph, scratch, kept);
   check_plan(graph, plan, scratch, kept);
 
@@ -115,6 +128,8 @@ Results run_graph(Backend& backend, const Graph& graph, const std::vector<ValueI
   }
   return results;
 }
+
+std::vector<uint64_t> scratch_of(Backend& backend, const Graph& graph) { return scratch_of(prepare(backend, graph)); }
 
 Backend& cpu_backend() {
   static const std::unique_ptr<Backend> backend = [] {
