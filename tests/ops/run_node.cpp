@@ -1,5 +1,7 @@
 #include "ops/run_node.h"
 
+#include <tbb/global_control.h>
+
 #include <algorithm>
 #include <map>
 
@@ -98,6 +100,8 @@ std::vector<Sharing> allowed_sharing(const Graph& graph, const Node& node) {
 }
 
 Backend& cpu_backend(int threads) {
+  // Three threads on any machine.
+  static const tbb::global_control allowed(tbb::global_control::max_allowed_parallelism, 3);
   static std::map<int, std::unique_ptr<Backend>> made;
   std::unique_ptr<Backend>& backend = made[threads];
   if (!backend) {

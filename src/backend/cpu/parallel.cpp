@@ -1,6 +1,9 @@
 #include "backend/cpu/parallel.h"
 
+#include <algorithm>
+
 #include <tbb/blocked_range.h>
+#include <tbb/global_control.h>
 #include <tbb/info.h>
 #include <tbb/parallel_for.h>
 #include <tbb/task_arena.h>
@@ -24,9 +27,13 @@ FloatMode::FloatMode() = default;
 FloatMode::~FloatMode() = default;
 #endif
 
-// task_arena starts nothing before its first execute().
+// task_arena starts nothing before its first execute(). More threads than TBB may use in this process would only make it
+// print a warning; results don't depend on how many there are.
 struct Parallel::Arena {
-  explicit Arena(int threads) : tasks(threads) {}
+  explicit Arena(int threads) : tasks(std::min(threads, allowed())) {}
+  static int allowed() {
+    return static_cast<int>(tbb::global_control::active_value(tbb::global_control::max_allowed_parallelism));
+  }
   tbb::task_arena tasks;
 };
 
