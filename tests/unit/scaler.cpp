@@ -70,10 +70,10 @@ TEST_CASE("the scale stays between floor and cap, and never becomes infinite or 
   for (int i = 0; i < 1000; ++i) update(s, false);
   CHECK(s.scale() == 16777216);
   o.backoff_factor = 0x1p-7;
-  o.min_scale = 4;
+  o.min_scale = 8;  // 65536, 512, then 4 would be below
   Scaler down(o);
   for (int i = 0; i < 1000; ++i) update(down, true);
-  CHECK(down.scale() == 4);
+  CHECK(down.scale() == 8);
 }
 
 TEST_CASE("hysteresis: the h-th skip in a row backs off, growth refills it") {
