@@ -14,7 +14,7 @@
 #define MPT_OKAY(call)                                                                    \
   do {                                                                                    \
     const mpt_status status_ = (call);                                                    \
-    CHECK_MESSAGE(status_ == MPT_OK, mpt_status_name(status_), ": ", mpt_last_error_message()); \
+    CHECK_MESSAGE(status_ == MPT_OK, std::string(mpt_status_name(status_)), ": ", std::string(mpt_last_error_message())); \
   } while (0)
 
 namespace e2e {

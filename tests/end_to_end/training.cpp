@@ -243,7 +243,7 @@ TEST_SUITE("end_to_end.training") {
       mpt_memory_report before;
       mpt_memory_report_init(&before, sizeof before);
       MPT_OKAY(mpt_trainer_memory(plain.trainer, &before));
-      const uint64_t budget = before.activations * 9 / 10;
+      const uint64_t budget = before.activations * 98 / 100;
       s.tune_trainer = [&](mpt_trainer_options& o) { o.activation_budget = budget; };
       Session tight(s);
       tight.step(data);
