@@ -54,8 +54,8 @@ class AttentionPacker {
       for (NodeId r : readers_[qkv[i]]) {
         if (r == forward) continue;
         const Node& node = graph_.node(r);
-        const bool same = node.kind == OpKind::attention_grad && std::equal(qkv.begin(), qkv.end(), node.inputs.begin()) &&
-                          (found == none || found == r);
+        const bool same = node.kind == OpKind::attention_grad &&
+                          std::equal(qkv.begin(), qkv.end(), node.inputs.begin()) && (found == none || found == r);
         if (!same) return std::nullopt;
         found = r;
       }

@@ -10,7 +10,8 @@ BoundProgram bind_program(const Node& node) {
   if (node.kind == OpKind::elementwise)
     return {false, std::get<ElementwiseAttrs>(node.attrs).program, node.inputs, node.outputs};
   MPT_INVARIANT(node.kind == OpKind::matmul);
-  BoundProgram bound{true, std::get<MatmulAttrs>(node.attrs).epilogue, {node.inputs.begin() + 2, node.inputs.end()}, node.outputs};
+  BoundProgram bound{
+      true, std::get<MatmulAttrs>(node.attrs).epilogue, {node.inputs.begin() + 2, node.inputs.end()}, node.outputs};
   if (bound.program.outputs.empty()) bound.program = Program{1, {}, {0}};
   return bound;
 }
@@ -42,7 +43,8 @@ std::optional<BoundProgram> join_programs(const BoundProgram& first, const Bound
   const int inputs = sums + static_cast<int>(joined.inputs.size());
   const int first_steps = static_cast<int>(first.program.steps.size());
   const int registers = inputs + first_steps + static_cast<int>(second.program.steps.size());
-  if (static_cast<int>(joined.inputs.size()) > max_program_inputs || registers > max_program_registers) return std::nullopt;
+  if (static_cast<int>(joined.inputs.size()) > max_program_inputs || registers > max_program_registers)
+    return std::nullopt;
 
   const auto from_first = [&](int16_t r) {
     return static_cast<int16_t>(r < first.program.inputs ? r : r - first.program.inputs + inputs);
@@ -85,8 +87,8 @@ bool is_plain_sum(const Program& program) {
     ++uses[step.a];
     ++uses[step.b];
   }
-  const bool last_is_stored =
-      program.outputs.size() == 1 && program.outputs[0] == static_cast<int16_t>(uses.size()) - 1 && !program.steps.empty();
+  const bool last_is_stored = program.outputs.size() == 1 &&
+                              program.outputs[0] == static_cast<int16_t>(uses.size()) - 1 && !program.steps.empty();
   uses.pop_back();
   return last_is_stored && std::all_of(uses.begin(), uses.end(), [](int n) { return n == 1; });
 }

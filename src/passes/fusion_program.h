@@ -8,7 +8,8 @@
 
 namespace mpt {
 
-// The program of an elementwise node, or the epilogue of a matmul (has_sums: register 0 is the product, not in `inputs`).
+// The program of an elementwise node, or the epilogue of a matmul (has_sums: register 0 is the product, not in
+// `inputs`).
 struct BoundProgram {
   bool has_sums = false;
   Program program;
@@ -20,8 +21,8 @@ struct BoundProgram {
 BoundProgram bind_program(const Node& node);
 void store_program(Node& node, const BoundProgram& bound);
 
-// `first` followed by `second`, which reads outputs of it from their registers, unrounded. Of first's outputs those with
-// stored[i] != 0 are still stored. Nothing if the result breaks the bounds of fusion.h.
+// `first` followed by `second`, which reads outputs of it from their registers, unrounded. Of first's outputs those
+// with stored[i] != 0 are still stored. Nothing if the result breaks the bounds of fusion.h.
 std::optional<BoundProgram> join_programs(const BoundProgram& first, const BoundProgram& second,
                                           const std::vector<char>& stored);
 

@@ -142,8 +142,9 @@ Liveness find_lifetimes(const Graph& graph, const std::vector<ValueId>& kept, co
   return LifetimeFinder(graph, kept, options).take();
 }
 
-std::vector<uint64_t> live_bytes(const Graph& graph, const Liveness& liveness, const std::vector<uint64_t>& scratch_bytes) {
-  const std::size_t end = graph.nodes.size();  // one past the last node: where values that survive the step are still alive
+std::vector<uint64_t> live_bytes(const Graph& graph, const Liveness& liveness,
+                                 const std::vector<uint64_t>& scratch_bytes) {
+  const std::size_t end = graph.nodes.size();  // where what survives the step is still alive
   std::vector<uint64_t> bytes(end + 2, 0);
   for (const Buffer& b : liveness.buffers) {
     bytes[b.first] += b.bytes;

@@ -21,7 +21,8 @@ constexpr uint64_t aligned(uint64_t bytes) {
 
 struct Liveness {
   std::vector<Buffer> buffers;
-  // By value: index into buffers; -1 for a value outside the workspace (parameters and their gradients, constants) or unused.
+  // By value: index into buffers; -1 for a value outside the workspace (parameters and their gradients, constants) or
+  // unused.
   std::vector<int32_t> buffer_of;
   // By value: the value whose memory this one is: itself, or what it views, or what it was written over.
   std::vector<ValueId> storage;
@@ -33,8 +34,10 @@ struct LivenessOptions {
 
 Liveness find_lifetimes(const Graph& graph, const std::vector<ValueId>& kept, const LivenessOptions& options = {});
 
-// Bytes that live at each position 0 .. number of nodes; the `scratch_bytes` (by node; empty: none) of its node included.
-std::vector<uint64_t> live_bytes(const Graph& graph, const Liveness& liveness, const std::vector<uint64_t>& scratch_bytes);
+// Bytes that live at each position 0 .. number of nodes; the `scratch_bytes` (by node; empty: none) of its node
+// included.
+std::vector<uint64_t> live_bytes(const Graph& graph, const Liveness& liveness,
+                                 const std::vector<uint64_t>& scratch_bytes);
 // The greatest of these: no plan can be smaller.
 uint64_t peak_live_bytes(const Graph& graph, const Liveness& liveness, const std::vector<uint64_t>& scratch_bytes);
 

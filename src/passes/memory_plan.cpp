@@ -12,9 +12,10 @@ namespace {
 
 bool meet(const Buffer& a, const Buffer& b) { return a.first <= b.last && b.first <= a.last; }
 
-// Places the buffers in the given order, each in the smallest gap it fits into among those that are already placed and live
-// at the same time, else above them.
-uint64_t place_in_order(const std::vector<Buffer>& buffers, const std::vector<int32_t>& order, std::vector<uint64_t>* offsets) {
+// Places the buffers in the given order, each in the smallest gap it fits into among those that are already placed
+// and live at the same time, else above them.
+uint64_t place_in_order(const std::vector<Buffer>& buffers, const std::vector<int32_t>& order,
+                        std::vector<uint64_t>* offsets) {
   struct Placed {
     uint64_t offset;
     int32_t buffer;
@@ -156,7 +157,8 @@ class PlanChecker {
   }
 
   [[noreturn]] void broken(const char* what, ValueId v, const Node& node) const {
-    fail(MPT_ERROR_INTERNAL, "memory plan: %s %%%d %s at node '%s'", what, v, graph_.describe(v).c_str(), node.name.c_str());
+    fail(MPT_ERROR_INTERNAL, "memory plan: %s %%%d %s at node '%s'", what, v, graph_.describe(v).c_str(),
+         node.name.c_str());
   }
 
   void split_at(uint64_t at) {
@@ -210,7 +212,8 @@ class PlanChecker {
         for (std::size_t i = 0; i < node.inputs.size(); ++i) check_overwriting(node, i, o);
         for (std::size_t other = 0; other < o; ++other) {
           const ValueId v = node.outputs[other];
-          if (is_placed(v) && overlap(begin(v), end(v), begin(out), end(out))) broken("two outputs share memory:", out, node);
+          if (is_placed(v) && overlap(begin(v), end(v), begin(out), end(out)))
+            broken("two outputs share memory:", out, node);
         }
       }
       write(out);

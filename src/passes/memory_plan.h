@@ -12,8 +12,9 @@ namespace mpt {
 struct MemoryPlan {
   static constexpr uint64_t outside = ~uint64_t{0};
 
-  // By value. `storage`: the value that owns its memory (itself, or what it views or overwrites). `offset`: in the workspace,
-  // `outside` for parameters, constants and gradients of parameters: their address is that of `storage` in the store.
+  // By value. `storage`: the value that owns its memory (itself, or what it views or overwrites). `offset`: in the
+  // workspace, `outside` for parameters, constants and gradients of parameters: their address is that of `storage` in
+  // the store.
   std::vector<ValueId> storage;
   std::vector<uint64_t> offset;
   std::vector<uint64_t> scratch_offset;  // by node; 0 where it needs none
@@ -28,7 +29,8 @@ struct MemoryPlan {
 MemoryPlan plan_memory(const Graph& graph, const std::vector<uint64_t>& scratch_bytes, const std::vector<ValueId>& kept,
                        const LivenessOptions& options = {});
 
-// Plays the step: throws INTERNAL if a value is overwritten before its last reader, or anything is misaligned or misplaced.
+// Plays the step: throws INTERNAL if a value is overwritten before its last reader, or anything is misaligned or
+// misplaced.
 void check_plan(const Graph& graph, const MemoryPlan& plan, const std::vector<uint64_t>& scratch_bytes,
                 const std::vector<ValueId>& kept);
 

@@ -9,8 +9,8 @@
 namespace mpt {
 namespace {
 
-// List scheduling of the backward nodes. A ready node that frees more than it allocates goes at once, and so does a reshape, which
-// costs nothing; if there is none, the next in the given order does.
+// List scheduling of the backward nodes. A ready node that frees more than it allocates goes at once, and so does a
+// reshape, which costs nothing; if there is none, the next in the given order does.
 class Scheduler {
  public:
   Scheduler(const Graph& graph, const std::vector<ValueId>& kept)

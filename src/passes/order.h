@@ -1,5 +1,5 @@
-// The order of the backward pass: of the nodes that can run, the one that leaves the fewest bytes alive goes first, so that,
-// for example, a weight gradient is formed as soon as its output gradient is there and that one dies.
+// The order of the backward pass: of the nodes that can run, the one that leaves the fewest bytes alive goes first,
+// so that, for example, a weight gradient is formed as soon as its output gradient is there and that one dies.
 #pragma once
 
 #include <vector>

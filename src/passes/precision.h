@@ -14,10 +14,10 @@ struct PrecisionPolicy {
 // Of narrow values: f32 for fp32.
 DType storage_type(mpt_precision precision);
 
-// Runs on the differentiated graph. Narrow values get the precision's storage type, all other floats FP32. Overrides come as
-// Node::keep_fp32: what such a node writes, and the gradients of what it writes, stay FP32, and it reads FP32 masters. A
-// parameter that is read in both forms gets a second Value. A gradient of a parameter is stored as the parameter's copy is.
-// A reshape is its input's memory and so has its input's type.
+// Runs on the differentiated graph. Narrow values get the precision's storage type, all other floats FP32. Overrides
+// come as Node::keep_fp32: what such a node writes, and the gradients of what it writes, stay FP32, and it reads FP32
+// masters. A parameter that is read in both forms gets a second Value. A gradient of a parameter is stored as the
+// parameter's copy is. A reshape is its input's memory and so has its input's type.
 void assign_precision(Graph& graph, const PrecisionPolicy& policy);
 
 }  // namespace mpt

@@ -95,7 +95,10 @@ struct Candidate {
 class CandidateFinder {
  public:
   CandidateFinder(const Graph& original, const NodeSet& dropped, const Trial& now, const std::vector<ValueId>& kept)
-      : original_(original), dropped_(dropped), now_(now), liveness_(find_lifetimes(now.graph, kept, {.in_place = false})) {
+      : original_(original),
+        dropped_(dropped),
+        now_(now),
+        liveness_(find_lifetimes(now.graph, kept, {.in_place = false})) {
     const auto n_buffers = liveness_.buffers.size();
     last_forward_.assign(n_buffers, 0);
     first_backward_.assign(n_buffers, 0);
@@ -146,14 +149,15 @@ class CandidateFinder {
       const Buffer* b = out == none ? nullptr : buffer(out);
       if (!b) continue;
       const auto index = b - liveness_.buffers.data();
-      const bool idle = is_alive(*b) && last_forward_[index] < now_.peak_position && first_backward_[index] > now_.peak_position;
+      const bool idle =
+          is_alive(*b) && last_forward_[index] < now_.peak_position && first_backward_[index] > now_.peak_position;
       if (idle) bytes += static_cast<int64_t>(b->bytes);
     }
     return bytes;
   }
 
-  // The node, and those that must run again because what it reads is gone by then. What a forward input of the step needs to
-  // stay for it counts against it.
+  // The node, and those that must run again because what it reads is gone by then. What a forward input of the step
+  // needs to stay for it counts against it.
   std::optional<Candidate> close(NodeId n) const {
     constexpr std::size_t most_nodes = 32;
     Candidate candidate{{n}, 0};
@@ -216,7 +220,8 @@ class Recomputer {
     while (!fits(now)) {
       if (!improve(&now))
         fail(MPT_ERROR_OUT_OF_MEMORY,
-             "activation_budget: found %" PRIu64 " bytes, expected at least %" PRIu64 " (without recomputation %" PRIu64 ")",
+             "activation_budget: found %" PRIu64 " bytes, expected at least %" PRIu64
+             " (without recomputation %" PRIu64 ")",
              budget_, planned_bytes(now.graph), planned_bytes(original_));
     }
     restore_the_needless(&now);
@@ -257,7 +262,9 @@ class Recomputer {
     for (NodeId n = 1; n < static_cast<NodeId>(dropped_.size()); ++n) {
       if (dropped_[n]) nodes.push_back(n);
     }
-    const auto flops = [&](NodeId n) { return op_def(original_.node(n).kind).cost(original_, original_.node(n)).flops; };
+    const auto flops = [&](NodeId n) {
+      return op_def(original_.node(n).kind).cost(original_, original_.node(n)).flops;
+    };
     std::stable_sort(nodes.begin(), nodes.end(), [&](NodeId a, NodeId b) { return flops(a) > flops(b); });
     for (NodeId n : nodes) {
       dropped_[n] = 0;

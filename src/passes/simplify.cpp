@@ -97,7 +97,8 @@ bool Simplifier::join_views() {
       changed = true;
     } else if (node.kind == OpKind::transpose) {
       std::vector<int> axes;
-      for (int axis : std::get<TransposeAttrs>(node.attrs).axes) axes.push_back(std::get<TransposeAttrs>(first.attrs).axes[axis]);
+      for (int axis : std::get<TransposeAttrs>(node.attrs).axes)
+        axes.push_back(std::get<TransposeAttrs>(first.attrs).axes[axis]);
       bool identity = true;
       for (std::size_t i = 0; i < axes.size(); ++i) identity = identity && axes[i] == static_cast<int>(i);
       const ValueId x = first.inputs[0], y = node.outputs[0];
@@ -185,8 +186,8 @@ bool put_attrs(Key& key, const Node& node) {
       node.attrs);
 }
 
-// Nodes that compute the same from the same. Forward and backward nodes are kept apart: to carry a value from one pass to the
-// other costs more memory than to form it twice.
+// Nodes that compute the same from the same. Forward and backward nodes are kept apart: to carry a value from one
+// pass to the other costs more memory than to form it twice.
 bool Simplifier::merge_equal_nodes() {
   std::unordered_map<std::string, NodeId> seen;
   for (NodeId n = 1; n < static_cast<NodeId>(graph_.nodes.size()); ++n) {

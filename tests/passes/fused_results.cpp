@@ -29,10 +29,10 @@ std::vector<FusionOptions> those_exact_in_fp32() {
 // Bitwise, but for the sign of zeros: the sum of padded gradients that packed attention replaces makes -0 + 0 = 0.
 void check_equal(const Results& a, const Results& b, const Graph& graph) {
   REQUIRE(a.size() == b.size());
-  for (const auto& [id, values] : a) {
-    CAPTURE(graph.value(id).name);
-    REQUIRE(b.count(id) == 1);
-    const bool equal = values == b.at(id);
+  for (const auto& entry : a) {
+    CAPTURE(graph.value(entry.first).name);
+    REQUIRE(b.count(entry.first) == 1);
+    const bool equal = entry.second == b.at(entry.first);
     CHECK(equal);
   }
 }
@@ -64,7 +64,8 @@ TEST_CASE("in double on the reference: the same bits, whatever is fused") {
   check_fused_equals_plain(ref_backend(), mlp(4, {8, 8, 8, 3}, Ewise::gelu), oracle, each_alone_and_all());
   for (uint32_t seed = 0; seed < 60; ++seed) {
     CAPTURE(seed);
-    check_fused_equals_plain(ref_backend(), random_network(seed, 5 + static_cast<int>(seed % 30)), oracle, each_alone_and_all());
+    check_fused_equals_plain(ref_backend(), random_network(seed, 5 + static_cast<int>(seed % 30)), oracle,
+                             each_alone_and_all());
   }
 }
 
@@ -74,7 +75,8 @@ TEST_CASE("in fp32 on the CPU: the same bits, whatever is fused") {
   check_fused_equals_plain(cpu_backend(), mlp(4, {8, 8, 8, 3}, Ewise::gelu), policy, those_exact_in_fp32());
   for (uint32_t seed = 0; seed < 60; ++seed) {
     CAPTURE(seed);
-    check_fused_equals_plain(cpu_backend(), random_network(seed, 5 + static_cast<int>(seed % 30)), policy, those_exact_in_fp32());
+    check_fused_equals_plain(cpu_backend(), random_network(seed, 5 + static_cast<int>(seed % 30)), policy,
+                             those_exact_in_fp32());
   }
 }
 
@@ -107,8 +109,9 @@ TEST_CASE("in fp32 on the CPU: a gradient added in a norm's backward node has on
 
 // From inputs that are the same numbers in both precisions, 16 bits give the FP32 result, rounded.
 TEST_CASE("in 16 bits a fused chain is rounded once") {
-  for (const auto& [precision, round] : {std::pair{MPT_PRECISION_FP16, +[](float x) { return f16_to_f32(f32_to_f16(x)); }},
-                                         std::pair{MPT_PRECISION_BF16, +[](float x) { return bf16_to_f32(f32_to_bf16(x)); }}}) {
+  for (const auto& [precision, round] :
+       {std::pair{MPT_PRECISION_FP16, +[](float x) { return f16_to_f32(f32_to_f16(x)); }},
+        std::pair{MPT_PRECISION_BF16, +[](float x) { return bf16_to_f32(f32_to_bf16(x)); }}}) {
     GraphBuilder b;
     const ValueId x = b.input("x", Shape{8, 16}), bias = b.input("bias", Shape{16}), z = b.input("z", Shape{8, 16});
     ValueId h = b.ewise2(Ewise::add, x, bias);

@@ -80,7 +80,8 @@ TEST_CASE("bias, activation, dropout and residual are done while the product is 
 
   SUBCASE("inference: nothing else is stored") {
     CHECK(fused_text(b.graph, {y}) ==
-          "f fc+fc.add+gelu+elementwise_4+sum: %8 float16[4, 6] = matmul(%1:x, %2:fc.weight, %3:fc.bias, %1:x) transpose_b"
+          "f fc+fc.add+gelu+elementwise_4+sum: %8 float16[4, 6] = matmul(%1:x, %2:fc.weight, %3:fc.bias, %1:x) "
+          "transpose_b"
           " r3=add(r0,r1) r4=gelu(r3) r5=dropout(r4) r6=add(r5,r2) -> r6\n");
   }
   SUBCASE("the pre-activation is stored where the backward pass reads it") {
@@ -186,7 +187,8 @@ TEST_CASE("a block of a GPT, forward and backward") {
   GptSizes sizes;
   sizes.layers = 1;
   const Network net = compiled_graph(gpt(sizes), {MPT_PRECISION_FP16});
-  // Forward: embedding, position, 2 norms, 4 products, attention; final norm, head, loss. Backward: 10 products, 3 norms, ...
+  // Forward: embedding, position, 2 norms, 4 products, attention; final norm, head, loss. Backward: 10 products, 3
+  // norms, ...
   int forward = 0, backward = 0, chains = 0;
   for (std::size_t n = 1; n < net.graph.nodes.size(); ++n) {
     const Node& node = net.graph.nodes[n];

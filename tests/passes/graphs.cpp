@@ -12,7 +12,8 @@ namespace {
 
 Program one_step(Ewise op, float p, uint32_t stream_id = 0) {
   const int inputs = has_two_operands(op) ? 2 : 1;
-  return Program{inputs, {{op, 0, static_cast<int16_t>(inputs == 2 ? 1 : -1), p, 0, stream_id}}, {static_cast<int16_t>(inputs)}};
+  return Program{
+      inputs, {{op, 0, static_cast<int16_t>(inputs == 2 ? 1 : -1), p, 0, stream_id}}, {static_cast<int16_t>(inputs)}};
 }
 
 }  // namespace

@@ -20,7 +20,8 @@ class GraphBuilder {
   ValueId ewise(Ewise op, ValueId a, float p = 0, const std::string& name = "");
   ValueId ewise2(Ewise op, ValueId a, ValueId b, const std::string& name = "");
   ValueId dropout(ValueId x, float rate);
-  ValueId matmul(ValueId a, ValueId b, bool transpose_a = false, bool transpose_b = false, const std::string& name = "");
+  ValueId matmul(ValueId a, ValueId b, bool transpose_a = false, bool transpose_b = false,
+                 const std::string& name = "");
   ValueId linear(const std::string& name, ValueId x, int64_t out);  // weight [out, in] and bias
   ValueId layer_norm(const std::string& name, ValueId x);
   ValueId reshape(ValueId x, const Shape& shape);

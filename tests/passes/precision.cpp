@@ -32,10 +32,11 @@ TEST_CASE("fp16: activations and gradients in 16 bits, statistics, losses and no
     const Network net = training_graph(linear_network(false), {precision});
     const DType narrow = storage_type(precision);
     CHECK(is_16bit(narrow));
-    for (const char* name : {"x", "fc1", "fc1.add", "norm", "fc2", "fc1.weight", "fc1.bias", "fc1.weight.grad", "fc2.bias.grad",
-                             "fc1.add.grad", "norm.grad"})
+    for (const char* name : {"x", "fc1", "fc1.add", "norm", "fc2", "fc1.weight", "fc1.bias", "fc1.weight.grad",
+                             "fc2.bias.grad", "fc1.add.grad", "norm.grad"})
       CHECK_MESSAGE(dtype_of(net.graph, name) == narrow, name);
-    for (const char* name : {"norm:1", "norm:2", "norm.weight", "norm.bias", "norm.weight.grad", "loss", "loss:1", "loss.grad"})
+    for (const char* name :
+         {"norm:1", "norm:2", "norm.weight", "norm.bias", "norm.weight.grad", "loss", "loss:1", "loss.grad"})
       CHECK_MESSAGE(dtype_of(net.graph, name) == DType::f32, name);
     CHECK(dtype_of(net.graph, "labels") == DType::i32);
     CHECK(net.graph.value(net.graph.find("fc1.weight")).form == ParamForm::copy);
@@ -104,7 +105,8 @@ TEST_CASE("the oracle: activations in double, parameters in FP32") {
   const Network net = training_graph(linear_network(false), {MPT_PRECISION_FP32, false, true});
   for (const char* name : {"x", "fc1", "norm:1", "loss", "norm.grad"})
     CHECK_MESSAGE(dtype_of(net.graph, name) == DType::f64, name);
-  for (const char* name : {"fc1.weight", "fc1.weight.grad"}) CHECK_MESSAGE(dtype_of(net.graph, name) == DType::f32, name);
+  for (const char* name : {"fc1.weight", "fc1.weight.grad"})
+    CHECK_MESSAGE(dtype_of(net.graph, name) == DType::f32, name);
 }
 
 TEST_CASE("a reshape has the type of its input") {
