@@ -473,8 +473,9 @@ MPT_API const char *mpt_params_name(const mpt_params *params, int32_t index);
 #define MPT_PART_MASTER 1   /**< FP32 master weights (with no_master: the 16-bit weights) */
 #define MPT_PART_COPY16 2   /**< what ops read: the 16-bit copy; FP32 parameters: the master itself */
 #define MPT_PART_GRADIENT 3 /**< gradients of scale * loss, as the last backward pass left them */
-/** Describes a part where it lies: data, dtype, rank, shape. The pointer is valid until the store is destroyed; writing
- *  masters through it needs mpt_params_refresh before the next step. */
+/** Describes a part where it lies: data, dtype, rank, shape. The pointer is valid until the store is destroyed; that
+ *  of a gradient also ends when a trainer that accumulates is made, for gradients then become FP32. Writing masters through
+ *  it needs mpt_params_refresh before the next step. */
 MPT_API mpt_status mpt_params_tensor(mpt_params *params, const char *name, int32_t part, mpt_array *out);
 /** Copies a part out, converted to array->dtype (any float type); the shape must be equal. Gradients are divided by the scale
  *  they carry. */
@@ -483,7 +484,8 @@ MPT_API mpt_status mpt_params_get(mpt_params *params, const char *name, int32_t 
 MPT_API mpt_status mpt_params_set(mpt_params *params, const char *name, const mpt_array *array);
 /** Rounds all masters to the 16-bit copies anew. */
 MPT_API mpt_status mpt_params_refresh(mpt_params *params);
-/** Writes weights alone as a plain safetensors file. @param dtype MPT_FLOAT32, MPT_FLOAT16 or MPT_BFLOAT16 */
+/** Writes weights alone as a plain safetensors file. Weights that are infinite in the chosen type are told in the log.
+ *  @param dtype MPT_FLOAT32, MPT_FLOAT16 or MPT_BFLOAT16 */
 MPT_API mpt_status mpt_params_save(mpt_params *params, const char *path, mpt_dtype dtype);
 
 typedef struct mpt_load_options {
@@ -494,7 +496,7 @@ typedef struct mpt_load_options {
 MPT_API mpt_status mpt_load_options_init(mpt_load_options *options, uint64_t struct_size);
 /** Loads weights by name from any safetensors file (a checkpoint of libmpt too), F32, F16 or BF16. Missing, unexpected and
  *  misshapen tensors are told by name; nothing is changed unless everything fits.
- *  @return CORRUPT, IO, INVALID_ARGUMENT (names or shapes don't fit) */
+ *  @return CORRUPT, IO, INVALID_ARGUMENT (names or shapes don't fit), UNSUPPORTED (a newer format) */
 MPT_API mpt_status mpt_params_load(mpt_params *params, const char *path, const mpt_load_options *options);
 
 /* ------------------------------------------------------------------------------------------------------------ scaler */
@@ -750,7 +752,8 @@ MPT_API void mpt_trainer_destroy(mpt_trainer *trainer);
  *  (surplus ones are refused); floats are rounded once, integers convert exactly or are refused.
  *  @param result NULL: nothing is waited for
  *  @return INVALID_ARGUMENT (shape, dtype, name, label), NUMERIC (skip policy), CANCELLED, OUT_OF_MEMORY. A skipped step is a
- *  success with result->skipped set. After an error parameters, optimizer and scaler are as before. */
+ *  success with result->skipped set. After an error parameters, optimizer and scaler are as before, and micro-steps
+ *  gathered so far are dropped; with several objectives, the updates of those before the failing one stay. */
 MPT_API mpt_status mpt_trainer_step(mpt_trainer *trainer, const mpt_array *inputs, int32_t n_inputs, mpt_step_result *result);
 /** The first half of a step: forward and backward. Gradients may then be read and changed through mpt_params_tensor (they
  *  carry the scale). @param out_loss may be NULL */
@@ -780,7 +783,7 @@ MPT_API mpt_status mpt_trainer_dump(mpt_trainer *trainer, char *buffer, uint64_t
  *  beside and renamed, so that `path` is always whole. Resuming from it is bit-exact. */
 MPT_API mpt_status mpt_trainer_save(mpt_trainer *trainer, const char *path);
 /** Reads a checkpoint of a trainer built alike. Nothing is changed unless everything fits.
- *  @return CORRUPT, IO, INVALID_ARGUMENT (built differently: the message names what) */
+ *  @return CORRUPT, IO, INVALID_ARGUMENT (built differently: the message names what), UNSUPPORTED (a newer format) */
 MPT_API mpt_status mpt_trainer_load(mpt_trainer *trainer, const char *path);
 
 #ifdef __cplusplus

@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include "api/handles.h"
 #include "io/checkpoint.h"
 #include "runtime/host_array.h"
@@ -45,6 +47,17 @@ int32_t slot_of(const Params& params, const char* name) {
   const int32_t slot = params.find(name);
   MPT_CHECK_ARGUMENT(slot >= 0, "the store has no parameter '%s'", name);
   return slot;
+}
+
+void warn_of_overflow(const mpt::Context& context, const mpt::CheckpointTensor& tensor) {
+  if (tensor.stored != mpt::DType::f16) return;
+  constexpr float first_infinite = 65520;  // rounds to 2^16, which FP16 lacks
+  const auto* values = static_cast<const float*>(tensor.data);
+  int64_t count = 0;
+  for (int64_t i = 0; i < tensor.shape.elements(); ++i)
+    if (std::isfinite(values[i]) && std::fabs(values[i]) >= first_infinite) ++count;
+  if (count > 0)
+    context.log(MPT_LOG_WARNING, "'%s': %lld weights are infinite in float16", tensor.name.c_str(), static_cast<long long>(count));
 }
 
 Part read_part(int32_t part) {
@@ -193,6 +206,7 @@ mpt_status mpt_params_save(mpt_params* params, const char* path, mpt_dtype dtype
       tensors.push_back({p.parameter(slot).name, mpt::DType::f32, p.parameter(slot).shape, host.back().data(),
                          static_cast<mpt::DType>(dtype)});
     }
+    for (const mpt::CheckpointTensor& tensor : tensors) warn_of_overflow(*params->context, tensor);
     mpt::write_checkpoint(path, tensors, {{"format", "pt"}});
   });
 }
