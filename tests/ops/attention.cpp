@@ -100,6 +100,10 @@ std::vector<OpCase> table_cases() {
   inputs[1].low = -8;
   inputs[1].high = 8;
   cases.push_back({"scores far apart " + text_of(wide), inputs, attention(attrs_of(wide, false, false))});
+  // All scores about -100.
+  inputs[0].low = 4;
+  inputs[1].high = -4;
+  cases.push_back({"scores far below zero " + text_of(wide), inputs, attention(attrs_of(wide, false, false))});
   return cases;
 }
 const OpTable table(__FILE__, __LINE__, "attention", table_cases());

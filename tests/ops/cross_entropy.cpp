@@ -49,6 +49,9 @@ std::vector<OpCase> table_cases() {
   cases.push_back({"mean class 0 ignored", {{{31, 7}}, labels({31, 7}, 0, true)}, cross_entropy({true, 0, 0})});
   cases.push_back(
       {"mean of large logits", {{{31, 33}, -300, 300}, labels({31, 33}, -100, false)}, cross_entropy({true, 0, -100})});
+  cases.push_back({"mean of logits far below zero",
+                   {{{31, 33}, -2000, -1990}, labels({31, 33}, -100, false)},
+                   cross_entropy({true, 0, -100})});
   return cases;
 }
 const OpTable table(__FILE__, __LINE__, "cross_entropy", table_cases());

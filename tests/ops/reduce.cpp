@@ -61,6 +61,11 @@ std::vector<OpCase> table_cases() {
                    reduction(Reduction::max, {0}, false),
                    true,
                    false});
+  for (const int axis : {0, 1}) {
+    cases.push_back({"max of negative numbers 33x67 axis " + std::to_string(axis),
+                     {{{33, 67}, -2000, -1000}},
+                     reduction(Reduction::max, {axis}, false)});
+  }
   // A sum that FP16 could not hold along the way.
   cases.push_back({"mean of large values 3x4099", {{{3, 4099}, 1000, 2000}}, reduction(Reduction::mean, {1}, false)});
   return cases;

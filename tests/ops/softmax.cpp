@@ -31,6 +31,8 @@ std::vector<OpCase> table_cases() {
   cases.push_back({"log of large values 7x33", {{{7, 33}, -200, 200}}, softmax(-1, true), true, false});
   cases.push_back({"of values far from zero 7x33", {{{7, 33}, 1000, 1004}}, softmax(-1, false)});
   cases.push_back({"log of values far from zero 7x33", {{{7, 33}, 1000, 1004}}, softmax(-1, true)});
+  cases.push_back({"of values far below zero 7x33", {{{7, 33}, -1004, -1000}}, softmax(-1, false)});
+  cases.push_back({"log of values far below zero 7x33", {{{7, 33}, -1004, -1000}}, softmax(0, true)});
   return cases;
 }
 const OpTable table(__FILE__, __LINE__, "softmax", table_cases());
