@@ -16,52 +16,38 @@ using namespace mpt;
 using namespace mpt::cpu;
 
 struct Case {
-  const char* what;
+  const char *what;
   int64_t batch, m, n, k;
   bool trans_a, trans_b;
 };
 
 // forward: y = x W^T; dx = dy W; dw = dy^T x.
 constexpr Case cases[] = {
-    {"gpt proj forward", 1, 2048, 256, 256, false, true},
-    {"gpt qkv forward", 1, 2048, 768, 256, false, true},
-    {"gpt up forward", 1, 2048, 1024, 256, false, true},
-    {"gpt down forward", 1, 2048, 256, 1024, false, true},
-    {"gpt proj dx", 1, 2048, 256, 256, false, false},
-    {"gpt qkv dx", 1, 2048, 256, 768, false, false},
-    {"gpt up dx", 1, 2048, 256, 1024, false, false},
-    {"gpt down dx", 1, 2048, 1024, 256, false, false},
-    {"gpt proj dw", 1, 256, 256, 2048, true, false},
-    {"gpt qkv dw", 1, 768, 256, 2048, true, false},
-    {"gpt up dw", 1, 1024, 256, 2048, true, false},
-    {"gpt down dw", 1, 256, 1024, 2048, true, false},
-    {"mlp 1 forward", 1, 256, 4096, 1024, false, true},
-    {"mlp 2 forward", 1, 256, 4096, 4096, false, true},
-    {"mlp 3 forward", 1, 256, 10, 4096, false, true},
-    {"mlp 2 dx", 1, 256, 4096, 4096, false, false},
-    {"mlp 3 dx", 1, 256, 4096, 10, false, false},
-    {"mlp 1 dw", 1, 4096, 1024, 256, true, false},
-    {"mlp 2 dw", 1, 4096, 4096, 256, true, false},
-    {"mlp 3 dw", 1, 10, 4096, 256, true, false},
-    {"attention scores", 64, 128, 128, 64, false, true},
-    {"attention values", 64, 128, 64, 128, false, false},
-    {"one row", 1, 1, 4096, 4096, false, true},
-    {"one column", 1, 4096, 1, 4096, false, false},
+    {"gpt proj forward", 1, 2048, 256, 256, false, true}, {"gpt qkv forward", 1, 2048, 768, 256, false, true},
+    {"gpt up forward", 1, 2048, 1024, 256, false, true},  {"gpt down forward", 1, 2048, 256, 1024, false, true},
+    {"gpt proj dx", 1, 2048, 256, 256, false, false},     {"gpt qkv dx", 1, 2048, 256, 768, false, false},
+    {"gpt up dx", 1, 2048, 256, 1024, false, false},      {"gpt down dx", 1, 2048, 1024, 256, false, false},
+    {"gpt proj dw", 1, 256, 256, 2048, true, false},      {"gpt qkv dw", 1, 768, 256, 2048, true, false},
+    {"gpt up dw", 1, 1024, 256, 2048, true, false},       {"gpt down dw", 1, 256, 1024, 2048, true, false},
+    {"mlp 1 forward", 1, 256, 4096, 1024, false, true},   {"mlp 2 forward", 1, 256, 4096, 4096, false, true},
+    {"mlp 3 forward", 1, 256, 10, 4096, false, true},     {"mlp 2 dx", 1, 256, 4096, 4096, false, false},
+    {"mlp 3 dx", 1, 256, 4096, 10, false, false},         {"mlp 1 dw", 1, 4096, 1024, 256, true, false},
+    {"mlp 2 dw", 1, 4096, 4096, 256, true, false},        {"mlp 3 dw", 1, 10, 4096, 256, true, false},
+    {"attention scores", 64, 128, 128, 64, false, true},  {"attention values", 64, 128, 64, 128, false, false},
+    {"one row", 1, 1, 4096, 4096, false, true},           {"one column", 1, 4096, 1, 4096, false, false},
     {"many small", 4096, 8, 8, 8, false, false},
 };
 
-double seconds() {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
+double seconds() { return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count(); }
 
 struct Runner {
   std::unique_ptr<GemmPlan> plan;
   std::vector<std::byte> a, b, c, scratch;
-  std::byte* aligned_scratch = nullptr;
+  std::byte *aligned_scratch = nullptr;
   std::unique_ptr<StoreEpilogue> store;
   double best = 1e30;
 
-  Runner(const Case& s, DType type, Isa level, int threads) {
+  Runner(const Case &s, DType type, Isa level, int threads) {
     GemmProblem p;
     p.batch = s.batch, p.m = s.m, p.n = s.n, p.k = s.k;
     p.a = p.b = type;
@@ -79,7 +65,7 @@ struct Runner {
     store = std::make_unique<StoreEpilogue>(c.data(), type, s.n, s.m * s.n, false, level);
   }
 
-  double run(const Parallel& parallel) {
+  double run(const Parallel &parallel) {
     const double begin = seconds();
     plan->run(parallel, a.data(), b.data(), store->epilogue(), aligned_scratch);
     return seconds() - begin;
@@ -93,15 +79,16 @@ double median(std::vector<double> v) {
 
 }  // namespace
 
-int main(int argc, char** argv) {
+int main(int argc, char **argv) {
   const int threads = argc > 1 ? std::atoi(argv[1]) : 2;
   Isa level = isa();
   for (Isa l : {Isa::portable, Isa::avx2, Isa::avx512, Isa::avx512_bf16})
     if (argc > 2 && std::strcmp(argv[2], name_of(l)) == 0) level = l;
   const Parallel parallel(threads);
   std::printf("%d threads, %s; GFLOP/s (median), then time against float32\n", threads, name_of(level));
-  std::printf("%-18s %24s %8s %8s %8s %7s %7s %9s\n", "", "batch m n k", "float32", "float16", "bfloat16", "f16", "bf16", "scratch");
-  for (const Case& s : cases) {
+  std::printf("%-18s %24s %8s %8s %8s %7s %7s %9s\n", "", "batch m n k", "float32", "float16", "bfloat16", "f16",
+              "bf16", "scratch");
+  for (const Case &s : cases) {
     const double flop = 2.0 * static_cast<double>(s.batch * s.m * s.n * s.k);
     std::vector<Runner> runners;
     for (DType type : {DType::f32, DType::f16, DType::bf16}) runners.emplace_back(s, type, level, threads);
@@ -114,8 +101,8 @@ int main(int argc, char** argv) {
       }
     const double f32 = median(times[0]), f16 = median(times[1]), bf16 = median(times[2]);
     char shape[64];
-    std::snprintf(shape, sizeof shape, "%lld %lld %lld %lld", static_cast<long long>(s.batch), static_cast<long long>(s.m),
-                  static_cast<long long>(s.n), static_cast<long long>(s.k));
+    std::snprintf(shape, sizeof shape, "%lld %lld %lld %lld", static_cast<long long>(s.batch),
+                  static_cast<long long>(s.m), static_cast<long long>(s.n), static_cast<long long>(s.k));
     std::printf("%-18s %24s %8.1f %8.1f %8.1f %7.2f %7.2f %8zuK\n", s.what, shape, flop / f32 * 1e-9, flop / f16 * 1e-9,
                 flop / bf16 * 1e-9, f16 / f32, bf16 / f32, runners[0].plan->scratch_bytes() >> 10);
   }

@@ -159,8 +159,8 @@ void check(const Case& c, Isa level, const Parallel& parallel) {
   CAPTURE(name_of(c.c));
   CAPTURE(p.trans_a);
   CAPTURE(p.trans_b);
-  const std::string extents = std::to_string(p.batch) + " x " + std::to_string(p.m) + " x " + std::to_string(p.n) + " x " +
-                              std::to_string(p.k) + " threads " + std::to_string(parallel.threads());
+  const std::string extents = std::to_string(p.batch) + " x " + std::to_string(p.m) + " x " + std::to_string(p.n) +
+                              " x " + std::to_string(p.k) + " threads " + std::to_string(parallel.threads());
   CAPTURE(extents);
   const Matrix a(operand_size(p, true), p.a, 1), b(operand_size(p, false), p.b, 2);
   const Matrix before(static_cast<std::size_t>(p.batch * p.m * c.ldc), c.c, 3);
@@ -223,8 +223,14 @@ TEST_CASE("gemm: types, orders and odd extents on every instruction set") {
     for (int order = 0; order < 4; ++order)
       for (DType a : types)
         for (DType b : types)
-          for (const auto [m, n, k] : {std::array<int64_t, 3>{1, 1, 1}, {1, 33, 3}, {31, 1, 33}, {3, 31, 257}, {33, 17, 31},
-                                       {14, 32, 16}, {57, 65, 15}, {29, 50, 300}})
+          for (const auto [m, n, k] : {std::array<int64_t, 3>{1, 1, 1},
+                                       {1, 33, 3},
+                                       {31, 1, 33},
+                                       {3, 31, 257},
+                                       {33, 17, 31},
+                                       {14, 32, 16},
+                                       {57, 65, 15},
+                                       {29, 50, 300}})
             check(make_case(1, m, n, k, a, b, (order & 1) != 0, (order & 2) != 0), level, one);
 }
 
@@ -269,8 +275,11 @@ TEST_CASE("gemm: every way of cutting the problem, with the same bits for any nu
     bool trans_a, trans_b;
   };
   // In turn: B packed once; in several slabs; by every task, over several chunks of k; sums split along k; batches; one row.
-  for (const Extents& e : {Extents{1, 300, 96, 80, false, true}, {1, 600, 160, 1700, false, false},
-                           {1, 100, 300, 700, false, true}, {1, 40, 64, 2050, true, false}, {5, 70, 33, 90, false, false},
+  for (const Extents& e : {Extents{1, 300, 96, 80, false, true},
+                           {1, 600, 160, 1700, false, false},
+                           {1, 100, 300, 700, false, true},
+                           {1, 40, 64, 2050, true, false},
+                           {5, 70, 33, 90, false, false},
                            {1, 1, 200, 999, false, true}}) {
     for (DType type : types) {
       Case c = make_case(e.batch, e.m, e.n, e.k, type, type, e.trans_a, e.trans_b);
@@ -287,10 +296,27 @@ TEST_CASE("gemm: every way of cutting the problem, with the same bits for any nu
 TEST_CASE("gemm: results are rounded once to nearest, ties to even") {
   // One product of a number and 1, so that the sum is exact and rounding alone is seen.
   const Parallel one(1);
-  std::vector<float> numbers = {0.0f,        -0.0f,       1.0f + 0x1p-11f,   1.0f + 3 * 0x1p-11f, 1.0f + 0x1p-8f, 1.0f + 3 * 0x1p-8f,
-                                65504.0f,    65519.0f,    65520.0f,          -65520.0f,           0x1p-24f,       0x1p-25f,
-                                0x1.01p-25f, 3 * 0x1p-25f, 0x1p-14f - 0x1p-25f, 0x1p-14f,          1e30f,          INFINITY,
-                                -INFINITY,   0x1.fep127f,  -1e-30f};
+  std::vector<float> numbers = {0.0f,
+                                -0.0f,
+                                1.0f + 0x1p-11f,
+                                1.0f + 3 * 0x1p-11f,
+                                1.0f + 0x1p-8f,
+                                1.0f + 3 * 0x1p-8f,
+                                65504.0f,
+                                65519.0f,
+                                65520.0f,
+                                -65520.0f,
+                                0x1p-24f,
+                                0x1p-25f,
+                                0x1.01p-25f,
+                                3 * 0x1p-25f,
+                                0x1p-14f - 0x1p-25f,
+                                0x1p-14f,
+                                1e30f,
+                                INFINITY,
+                                -INFINITY,
+                                0x1.fep127f,
+                                -1e-30f};
   std::mt19937 random(7);
   while (numbers.size() < 1000) {
     const uint32_t bits = (static_cast<uint32_t>(random()) & 0x8fffffffu) | 0x30000000u;
@@ -396,7 +422,11 @@ TEST_CASE("parallel: every task once, worker numbers below the count and never s
     });
     CHECK(bad == 0);
     CHECK(std::all_of(calls.begin(), calls.end(), [](const std::atomic<int>& n) { return n == 1; }));
-    CHECK_THROWS_AS(parallel.run(10, [](int64_t task, int) { if (task == 3) fail(MPT_ERROR_INTERNAL, "task 3"); }), Error);
+    CHECK_THROWS_AS(parallel.run(10,
+                                 [](int64_t task, int) {
+                                   if (task == 3) fail(MPT_ERROR_INTERNAL, "task 3");
+                                 }),
+                    Error);
 
     std::vector<std::atomic<int>> covered(1001);
     parallel.for_range(1001, 16, [&](int64_t begin, int64_t end) {

@@ -20,9 +20,9 @@ Isa limited_isa(Isa have, const char* wish);
 
 // Chooses among the builds of a function from src/backend/cpu/isa/ by a level.
 #if defined(__x86_64__)
-#define MPT_CHOOSE_ISA(level, function)                                  \
-  ((level) >= ::mpt::cpu::Isa::avx512 ? &::mpt::cpu::avx512::function    \
-   : (level) == ::mpt::cpu::Isa::avx2 ? &::mpt::cpu::avx2::function      \
+#define MPT_CHOOSE_ISA(level, function)                               \
+  ((level) >= ::mpt::cpu::Isa::avx512 ? &::mpt::cpu::avx512::function \
+   : (level) == ::mpt::cpu::Isa::avx2 ? &::mpt::cpu::avx2::function   \
                                       : &::mpt::cpu::portable::function)
 #else
 #define MPT_CHOOSE_ISA(level, function) (&::mpt::cpu::portable::function)

@@ -121,8 +121,8 @@ class FusedMatmul final : public MatmulKernel {
 
   static void finish(const void* self, int64_t batch, int64_t row, int64_t column, int64_t n, float* sums) {
     const Call& call = *static_cast<const Call*>(self);
-    call.kernel->chain_.run(call.kernel->position(batch, row, column), n, sums, call.args->inputs + 2, call.args->outputs,
-                            call.args->vars);
+    call.kernel->chain_.run(call.kernel->position(batch, row, column), n, sums, call.args->inputs + 2,
+                            call.args->outputs, call.args->vars);
   }
 
   static void prefetch(const void* self, int64_t batch, int64_t row, int64_t column, int64_t n) {

@@ -28,7 +28,8 @@ class Parallel {
   template <typename F>
   void run(int64_t tasks, F&& body) const {
     using Function = std::remove_reference_t<F>;
-    run(tasks, [](void* context, int64_t task, int worker) { (*static_cast<Function*>(context))(task, worker); },
+    run(
+        tasks, [](void* context, int64_t task, int worker) { (*static_cast<Function*>(context))(task, worker); },
         const_cast<void*>(static_cast<const void*>(&body)));
   }
 

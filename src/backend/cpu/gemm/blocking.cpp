@@ -11,10 +11,10 @@ namespace {
 constexpr double packing_cost = 0.5;    // per lane, transposing or not: the caches set the pace
 constexpr double partial_sum_cost = 6;  // per vector of partial sums: written once, read once
 constexpr double task_cost = 1500;
-constexpr double round_cost = 8000;     // until all threads have begun and ended a round of tasks
+constexpr double round_cost = 8000;  // until all threads have begun and ended a round of tasks
 
-constexpr int64_t chunk_steps = 256;              // an A panel of so many steps stays in the first-level cache
-constexpr int64_t block_bytes = 384 << 10;        // B's block of one chunk stays in the second-level cache
+constexpr int64_t chunk_steps = 256;        // an A panel of so many steps stays in the first-level cache
+constexpr int64_t block_bytes = 384 << 10;  // B's block of one chunk stays in the second-level cache
 constexpr int64_t slab_bytes = 2 << 20;
 constexpr int64_t partial_sums_bytes = 2 << 20;
 

@@ -15,10 +15,14 @@ std::size_t aligned(std::size_t bytes) { return (bytes + alignment - 1) / alignm
 
 GemmElement element_of(DType type) {
   switch (type) {
-    case DType::f32: return GemmElement::f32;
-    case DType::f16: return GemmElement::f16;
-    case DType::bf16: return GemmElement::bf16;
-    default: fail(MPT_ERROR_INTERNAL, "gemm: found operands of %s, expected float32, float16 or bfloat16", name_of(type));
+    case DType::f32:
+      return GemmElement::f32;
+    case DType::f16:
+      return GemmElement::f16;
+    case DType::bf16:
+      return GemmElement::bf16;
+    default:
+      fail(MPT_ERROR_INTERNAL, "gemm: found operands of %s, expected float32, float16 or bfloat16", name_of(type));
   }
 }
 
@@ -128,7 +132,8 @@ GemmPlan::GemmPlan(const GemmProblem& problem, Isa level, int threads) : problem
   scratch_bytes_ = workers_offset_ + worker_bytes_ * static_cast<std::size_t>(threads);
 }
 
-void GemmPlan::run(const Parallel& parallel, const void* a, const void* b, const Epilogue& epilogue, void* scratch) const {
+void GemmPlan::run(const Parallel& parallel, const void* a, const void* b, const Epilogue& epilogue,
+                   void* scratch) const {
   const Operands operands{a, b, &epilogue, static_cast<std::byte*>(scratch)};
   const GemmBlocking& c = blocking_;
   const int64_t chunks = divide_up(problem_.k, c.chunk_k);
@@ -140,7 +145,8 @@ void GemmPlan::run(const Parallel& parallel, const void* a, const void* b, const
                  [&](int64_t task, int worker) { multiply_tile(operands, slab, task, worker); });
   }
   if (c.tiles_k > 1) {
-    parallel.run(problem_.batch * problem_.m, [&](int64_t task, int worker) { add_partial_sums(operands, task, worker); });
+    parallel.run(problem_.batch * problem_.m,
+                 [&](int64_t task, int worker) { add_partial_sums(operands, task, worker); });
   }
 }
 
@@ -156,7 +162,8 @@ void GemmPlan::pack_slab(const Operands& operands, int64_t slab, int64_t task) c
   const int64_t k = std::min(c.chunk_k, p.k - k_begin);
   auto* packed = reinterpret_cast<float*>(operands.scratch) + tile * c.tile_n * steps(p.k) +
                  steps(k_begin) * packed_columns(n, kernel_);
-  kernel_.pack_b(at(operands.b, p.trans_b ? column * p.ldb + k_begin : k_begin * p.ldb + column, p.b), p.ldb, n, k, packed);
+  kernel_.pack_b(at(operands.b, p.trans_b ? column * p.ldb + k_begin : k_begin * p.ldb + column, p.b), p.ldb, n, k,
+                 packed);
 }
 
 void GemmPlan::multiply_tile(const Operands& operands, int64_t slab, int64_t task, int worker) const {
@@ -207,7 +214,8 @@ void GemmPlan::multiply_tile(const Operands& operands, int64_t slab, int64_t tas
     Prefetch next_b;
     if (c.slab_n == 0 && k_next > 0) {
       const int64_t calls = divide_up(row_end - row_begin, kernel_.rows) * divide_up(n, kernel_.columns);
-      next_b = Prefetch(b_at(k_begin + k), p.trans_b ? n : k_next, p.ldb * size_b, (p.trans_b ? k_next : n) * size_b, calls);
+      next_b =
+          Prefetch(b_at(k_begin + k), p.trans_b ? n : k_next, p.ldb * size_b, (p.trans_b ? k_next : n) * size_b, calls);
     }
     for (int64_t block = row_begin; block < row_end; block += rows_packed_) {
       const int64_t block_end = std::min(row_end, block + rows_packed_);
@@ -218,8 +226,8 @@ void GemmPlan::multiply_tile(const Operands& operands, int64_t slab, int64_t tas
         const int64_t row = last_block ? row_begin : block_end, k_from = last_block ? k_begin + k : k_begin;
         const int64_t rows = std::min(rows_packed_, row_end - row), k_there = last_block ? k_next : k;
         const int64_t calls = divide_up(block_end - block, kernel_.rows) * divide_up(n, kernel_.columns);
-        next_a = Prefetch(a_at(row, k_from), p.trans_a ? k_there : rows, p.lda * size_a, (p.trans_a ? rows : k_there) * size_a,
-                          calls);
+        next_a = Prefetch(a_at(row, k_from), p.trans_a ? k_there : rows, p.lda * size_a,
+                          (p.trans_a ? rows : k_there) * size_a, calls);
       }
       work.a = reinterpret_cast<const float*>(own);
       for (work.row = block; work.row < block_end; work.row += kernel_.rows) {
@@ -245,7 +253,8 @@ void GemmPlan::multiply_panel(const Epilogue& epilogue, const PanelWork& work, P
     }
     next_a.some();
     next_b.some();
-    kernel_.multiply(work.rows, columns, work.steps, work.a, work.b + j * work.steps, work.sums + j, row_length_, work.add);
+    kernel_.multiply(work.rows, columns, work.steps, work.a, work.b + j * work.steps, work.sums + j, row_length_,
+                     work.add);
   }
   if (!work.complete) return;
   for (int64_t i = 0; i < work.rows; ++i) {
@@ -262,7 +271,8 @@ void GemmPlan::add_partial_sums(const Operands& operands, int64_t task, int work
   const int64_t distance = p.m * row_length_;
   const float* first = reinterpret_cast<const float*>(operands.scratch + partial_offset_) +
                        batch * blocking_.tiles_k * distance + row * row_length_;
-  auto* sums = reinterpret_cast<float*>(operands.scratch + workers_offset_ + static_cast<std::size_t>(worker) * worker_bytes_);
+  auto* sums =
+      reinterpret_cast<float*>(operands.scratch + workers_offset_ + static_cast<std::size_t>(worker) * worker_bytes_);
   std::copy(first, first + p.n, sums);
   for (int64_t part = 1; part < blocking_.tiles_k; ++part) {
     const float* addend = first + part * distance;

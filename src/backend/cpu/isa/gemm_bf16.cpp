@@ -12,8 +12,8 @@ namespace {
 
 struct TileBF16 {
   template <int Rows, int Vectors>
-  __attribute__((target("avx512bf16"))) static void run(int64_t steps, const float* a, const float* b, float* c, int64_t ldc,
-                                                        bool add) {
+  __attribute__((target("avx512bf16"))) static void run(int64_t steps, const float* a, const float* b, float* c,
+                                                        int64_t ldc, bool add) {
     Vec sums[Rows][Vectors];
 #pragma GCC unroll 16
     for (int i = 0; i < Rows; ++i)
@@ -42,7 +42,10 @@ struct TileBF16 {
 }  // namespace
 
 GemmKernel gemm_kernel_bf16(bool transposed_a, bool transposed_b) {
-  return {tile_rows, lanes, tile_columns, 2,
+  return {tile_rows,
+          lanes,
+          tile_columns,
+          2,
           transposed_a ? pack_a<ElementPair, true> : pack_a<ElementPair, false>,
           transposed_b ? pack_b<ElementPair, true> : pack_b<ElementPair, false>,
           multiply<TileBF16>};

@@ -40,25 +40,34 @@ using PackB = decltype(GemmKernel::pack_b);
 template <bool Transposed>
 PackA choose_pack_a(GemmElement element) {
   switch (element) {
-    case GemmElement::f16: return pack_a<ElementF16, Transposed>;
-    case GemmElement::bf16: return pack_a<ElementBF16, Transposed>;
-    default: return pack_a<ElementF32, Transposed>;
+    case GemmElement::f16:
+      return pack_a<ElementF16, Transposed>;
+    case GemmElement::bf16:
+      return pack_a<ElementBF16, Transposed>;
+    default:
+      return pack_a<ElementF32, Transposed>;
   }
 }
 
 template <bool Transposed>
 PackB choose_pack_b(GemmElement element) {
   switch (element) {
-    case GemmElement::f16: return pack_b<ElementF16, Transposed>;
-    case GemmElement::bf16: return pack_b<ElementBF16, Transposed>;
-    default: return pack_b<ElementF32, Transposed>;
+    case GemmElement::f16:
+      return pack_b<ElementF16, Transposed>;
+    case GemmElement::bf16:
+      return pack_b<ElementBF16, Transposed>;
+    default:
+      return pack_b<ElementF32, Transposed>;
   }
 }
 
 }  // namespace
 
 GemmKernel gemm_kernel(GemmOperand a, GemmOperand b) {
-  return {tile_rows, lanes, tile_columns, 1,
+  return {tile_rows,
+          lanes,
+          tile_columns,
+          1,
           a.transposed ? choose_pack_a<true>(a.element) : choose_pack_a<false>(a.element),
           b.transposed ? choose_pack_b<true>(b.element) : choose_pack_b<false>(b.element),
           multiply<TileF32>};

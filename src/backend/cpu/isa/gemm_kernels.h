@@ -19,10 +19,10 @@ struct GemmOperand {
 // A packed panel holds, for each step of k, one 32-bit lane per row (A) or column (B): an FP32 number, or a pair of BF16
 // numbers of which k_unit = 2 consecutive k make one lane (the last padded with zero).
 struct GemmKernel {
-  int rows;      // of a register tile
-  int row_lanes; // lanes of an A panel, of which `rows` are used
-  int columns;   // of a register tile and lanes of a B panel; the last panel of a block has columns / 2 where that is enough
-  int k_unit;    // values of k in one lane
+  int rows;       // of a register tile
+  int row_lanes;  // lanes of an A panel, of which `rows` are used
+  int columns;  // of a register tile and lanes of a B panel; the last panel of a block has columns / 2 where that is enough
+  int k_unit;  // values of k in one lane
 
   // Packs A's rows [0, m) over [0, k) into consecutive panels.
   void (*pack_a)(const void* a, int64_t ld, int64_t m, int64_t k, void* panels);
@@ -40,16 +40,16 @@ using GemmStore = void (*)(const float* sums, int64_t n, void* c, bool add);
 namespace portable {
 GemmKernel gemm_kernel(GemmOperand a, GemmOperand b);
 GemmStore gemm_store(GemmElement type);
-}
+}  // namespace portable
 namespace avx2 {
 GemmKernel gemm_kernel(GemmOperand a, GemmOperand b);
 GemmStore gemm_store(GemmElement type);
-}
+}  // namespace avx2
 namespace avx512 {
 GemmKernel gemm_kernel(GemmOperand a, GemmOperand b);
 GemmStore gemm_store(GemmElement type);
 // Both operands BF16, multiplied by the native instruction; for machines with AVX512_BF16.
 GemmKernel gemm_kernel_bf16(bool transposed_a, bool transposed_b);
-}
+}  // namespace avx512
 
 }  // namespace mpt::cpu

@@ -46,8 +46,8 @@ struct ElementPair {
     return _mm512_castsi512_ps(_mm512_maskz_loadu_epi16(static_cast<__mmask32>((1ull << n) - 1), p));
   }
   MPT_INLINE Vec interleave(__m256i first, __m256i second) {
-    return _mm512_castsi512_ps(_mm512_or_si512(_mm512_cvtepu16_epi32(first),
-                                               _mm512_slli_epi32(_mm512_cvtepu16_epi32(second), 16)));
+    return _mm512_castsi512_ps(
+        _mm512_or_si512(_mm512_cvtepu16_epi32(first), _mm512_slli_epi32(_mm512_cvtepu16_epi32(second), 16)));
   }
   MPT_INLINE Vec across(const uint16_t* p, int64_t ld, int64_t k_left) {
     return interleave(load_halves(p), k_left > 1 ? load_halves(p + ld) : _mm256_setzero_si256());
@@ -92,8 +92,8 @@ MPT_INLINE void pack_transposing(const typename Element::Source* source, int64_t
 // Lane i is memory column i: at each k the lanes of all panels are contiguous. A panel takes `used` columns and is `width`
 // lanes wide; panels follow one another, the last one maybe narrower (a multiple of `lanes`).
 template <typename Element>
-MPT_INLINE void pack_copying(const typename Element::Source* source, int64_t ld, int64_t count, int64_t k, float* panels,
-                             int used, int width) {
+MPT_INLINE void pack_copying(const typename Element::Source* source, int64_t ld, int64_t count, int64_t k,
+                             float* panels, int used, int width) {
   const int64_t row = ld * Element::unit;
   const int64_t steps = (k + Element::unit - 1) / Element::unit;
   for (int64_t step = 0; step < steps; ++step) {

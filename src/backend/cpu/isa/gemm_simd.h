@@ -41,17 +41,15 @@ MPT_INLINE __m256i load_halves(const uint16_t* p, int n) {
 }
 MPT_INLINE Vec load(const float* p, int n) { return _mm512_maskz_loadu_ps(static_cast<__mmask16>((1u << n) - 1), p); }
 MPT_INLINE Vec widen_f16(__m256i v) { return _mm512_cvtph_ps(v); }
-MPT_INLINE Vec widen_bf16(__m256i v) {
-  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16));
-}
+MPT_INLINE Vec widen_bf16(__m256i v) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(v), 16)); }
 MPT_INLINE void store_halves(uint16_t* p, __m256i v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
 MPT_INLINE __m256i narrow_f16(Vec v) { return _mm512_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT); }
 // To nearest even in integers: native conversion would flush subnormals. NaN stays NaN, made quiet.
 MPT_INLINE __m256i narrow_bf16(Vec v) {
   const __m512i bits = _mm512_castps_si512(v), high = _mm512_srli_epi32(bits, 16);
   const __m512i odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
-  const __m512i rounded = _mm512_srli_epi32(
-      _mm512_add_epi32(_mm512_add_epi32(bits, odd), _mm512_set1_epi32(0x7fff)), 16);
+  const __m512i rounded =
+      _mm512_srli_epi32(_mm512_add_epi32(_mm512_add_epi32(bits, odd), _mm512_set1_epi32(0x7fff)), 16);
   const __mmask16 nan = _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q);
   return _mm512_cvtepi32_epi16(_mm512_mask_or_epi32(rounded, nan, high, _mm512_set1_epi32(0x40)));
 }
@@ -109,17 +107,15 @@ MPT_INLINE Vec load(const float* p, int n) {
   return _mm256_maskload_ps(p, _mm256_cmpgt_epi32(_mm256_set1_epi32(n), index));
 }
 MPT_INLINE Vec widen_f16(__m128i v) { return _mm256_cvtph_ps(v); }
-MPT_INLINE Vec widen_bf16(__m128i v) {
-  return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(v), 16));
-}
+MPT_INLINE Vec widen_bf16(__m128i v) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(v), 16)); }
 MPT_INLINE void store_halves(uint16_t* p, __m128i v) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), v); }
 MPT_INLINE __m128i narrow_f16(Vec v) { return _mm256_cvtps_ph(v, _MM_FROUND_TO_NEAREST_INT); }
 // To nearest even, in integers. NaN stays NaN, made quiet.
 MPT_INLINE __m128i narrow_bf16(Vec v) {
   const __m256i bits = _mm256_castps_si256(v), high = _mm256_srli_epi32(bits, 16);
   const __m256i odd = _mm256_and_si256(high, _mm256_set1_epi32(1));
-  const __m256i rounded = _mm256_srli_epi32(
-      _mm256_add_epi32(_mm256_add_epi32(bits, odd), _mm256_set1_epi32(0x7fff)), 16);
+  const __m256i rounded =
+      _mm256_srli_epi32(_mm256_add_epi32(_mm256_add_epi32(bits, odd), _mm256_set1_epi32(0x7fff)), 16);
   const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
   const __m256i chosen = _mm256_blendv_epi8(rounded, _mm256_or_si256(high, _mm256_set1_epi32(0x40)), nan);
   return _mm_packus_epi32(_mm256_castsi256_si128(chosen), _mm256_extracti128_si256(chosen, 1));
@@ -189,7 +185,7 @@ MPT_INLINE Bits narrow_f16(Vec v) {
   const Bits subnormal = (Bits)((Vec)magnitude + 0.5f) - 0x3f000000;
   const Bits normal = (magnitude - 0x38000000 + 0xfff + ((magnitude >> 13) & 1)) >> 13;
   const Bits nan = 0x7e00 | ((magnitude >> 13) & 0x3ff);
-  Bits chosen = magnitude < 0x38800000 ? subnormal : normal;  // below 2^-14
+  Bits chosen = magnitude < 0x38800000 ? subnormal : normal;    // below 2^-14
   chosen = magnitude >= 0x477ff000 ? Bits{} + 0x7c00 : chosen;  // rounds to 65536 or more
   chosen = magnitude > 0x7f800000 ? nan : chosen;
   return chosen | sign;
@@ -200,8 +196,10 @@ MPT_INLINE Bits narrow_bf16(Vec v) {
 }
 
 MPT_INLINE void transpose(Vec (&r)[lanes]) {
-  const Vec low01 = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5), high01 = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
-  const Vec low23 = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5), high23 = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
+  const Vec low01 = __builtin_shufflevector(r[0], r[1], 0, 4, 1, 5),
+            high01 = __builtin_shufflevector(r[0], r[1], 2, 6, 3, 7);
+  const Vec low23 = __builtin_shufflevector(r[2], r[3], 0, 4, 1, 5),
+            high23 = __builtin_shufflevector(r[2], r[3], 2, 6, 3, 7);
   r[0] = __builtin_shufflevector(low01, low23, 0, 1, 4, 5);
   r[1] = __builtin_shufflevector(low01, low23, 2, 3, 6, 7);
   r[2] = __builtin_shufflevector(high01, high23, 0, 1, 4, 5);

@@ -46,9 +46,12 @@ struct StoreBF16 {
 
 GemmStore gemm_store(GemmElement type) {
   switch (type) {
-    case GemmElement::f16: return store_row<StoreF16>;
-    case GemmElement::bf16: return store_row<StoreBF16>;
-    default: return store_row<StoreF32>;
+    case GemmElement::f16:
+      return store_row<StoreF16>;
+    case GemmElement::bf16:
+      return store_row<StoreBF16>;
+    default:
+      return store_row<StoreF32>;
   }
 }
 
