@@ -23,13 +23,13 @@ enum class Ewise : uint8_t {
   log,
   sqrt,
   square,
-  clamp,       // min(max(a, p), q)
-  dropout,     // a * (keep ? 1 / (1 - p) : 0); p is the rate; the same mask forward and backward
+  clamp,    // min(max(a, p), q)
+  dropout,  // a * (keep ? 1 / (1 - p) : 0); p is the rate; the same mask forward and backward
   // two operands
-  add,         // a + b
-  sub,         // a - b
-  mul,         // a * b
-  div,         // a / b
+  add,  // a + b
+  sub,  // a - b
+  mul,  // a * b
+  div,  // a / b
   // gradients: a is the gradient of the output; b is the input x or the output y
   relu_grad,        // b = y: a where y > 0, else 0
   leaky_relu_grad,  // b = x, p slope
@@ -104,37 +104,68 @@ MPT_HD float clamp_grad(float a, float x, float p, float q) { return x >= p && x
 // Any of them by number. dropout: b is the element's uniform random number.
 MPT_HD float apply(Ewise op, float a, float b, float p, float q) {
   switch (op) {
-    case Ewise::copy: return a;
-    case Ewise::scale: return scalar::scale(a, p, q);
-    case Ewise::relu: return scalar::relu(a);
-    case Ewise::leaky_relu: return scalar::leaky_relu(a, p);
-    case Ewise::gelu: return scalar::gelu(a);
-    case Ewise::gelu_tanh: return scalar::gelu_tanh(a);
-    case Ewise::silu: return scalar::silu(a);
-    case Ewise::sigmoid: return sigmoid(a);
-    case Ewise::tanh: return tanh_f32(a);
-    case Ewise::exp: return exp_f32(a);
-    case Ewise::log: return log_f32(a);
-    case Ewise::sqrt: return square_root(a);
-    case Ewise::square: return scalar::square(a);
-    case Ewise::clamp: return scalar::clamp(a, p, q);
-    case Ewise::dropout: return scalar::dropout(a, b, p, scalar::dropout_factor(p));
-    case Ewise::add: return a + b;
-    case Ewise::sub: return a - b;
-    case Ewise::mul: return a * b;
-    case Ewise::div: return a / b;
-    case Ewise::relu_grad: return scalar::relu_grad(a, b);
-    case Ewise::leaky_relu_grad: return scalar::leaky_relu_grad(a, b, p);
-    case Ewise::gelu_grad: return scalar::gelu_grad(a, b);
-    case Ewise::gelu_tanh_grad: return scalar::gelu_tanh_grad(a, b);
-    case Ewise::silu_grad: return scalar::silu_grad(a, b);
-    case Ewise::sigmoid_grad: return scalar::sigmoid_grad(a, b);
-    case Ewise::tanh_grad: return scalar::tanh_grad(a, b);
-    case Ewise::log_grad: return scalar::log_grad(a, b);
-    case Ewise::sqrt_grad: return scalar::sqrt_grad(a, b);
-    case Ewise::square_grad: return scalar::square_grad(a, b);
-    case Ewise::clamp_grad: return scalar::clamp_grad(a, b, p, q);
-    case Ewise::count_: break;
+    case Ewise::copy:
+      return a;
+    case Ewise::scale:
+      return scalar::scale(a, p, q);
+    case Ewise::relu:
+      return scalar::relu(a);
+    case Ewise::leaky_relu:
+      return scalar::leaky_relu(a, p);
+    case Ewise::gelu:
+      return scalar::gelu(a);
+    case Ewise::gelu_tanh:
+      return scalar::gelu_tanh(a);
+    case Ewise::silu:
+      return scalar::silu(a);
+    case Ewise::sigmoid:
+      return sigmoid(a);
+    case Ewise::tanh:
+      return tanh_f32(a);
+    case Ewise::exp:
+      return exp_f32(a);
+    case Ewise::log:
+      return log_f32(a);
+    case Ewise::sqrt:
+      return square_root(a);
+    case Ewise::square:
+      return scalar::square(a);
+    case Ewise::clamp:
+      return scalar::clamp(a, p, q);
+    case Ewise::dropout:
+      return scalar::dropout(a, b, p, scalar::dropout_factor(p));
+    case Ewise::add:
+      return a + b;
+    case Ewise::sub:
+      return a - b;
+    case Ewise::mul:
+      return a * b;
+    case Ewise::div:
+      return a / b;
+    case Ewise::relu_grad:
+      return scalar::relu_grad(a, b);
+    case Ewise::leaky_relu_grad:
+      return scalar::leaky_relu_grad(a, b, p);
+    case Ewise::gelu_grad:
+      return scalar::gelu_grad(a, b);
+    case Ewise::gelu_tanh_grad:
+      return scalar::gelu_tanh_grad(a, b);
+    case Ewise::silu_grad:
+      return scalar::silu_grad(a, b);
+    case Ewise::sigmoid_grad:
+      return scalar::sigmoid_grad(a, b);
+    case Ewise::tanh_grad:
+      return scalar::tanh_grad(a, b);
+    case Ewise::log_grad:
+      return scalar::log_grad(a, b);
+    case Ewise::sqrt_grad:
+      return scalar::sqrt_grad(a, b);
+    case Ewise::square_grad:
+      return scalar::square_grad(a, b);
+    case Ewise::clamp_grad:
+      return scalar::clamp_grad(a, b, p, q);
+    case Ewise::count_:
+      break;
   }
   return a;
 }

@@ -31,9 +31,7 @@ MPT_HD uint16_t f32_to_f16(float x) {
   return static_cast<uint16_t>(sign | half);
 }
 
-MPT_HD float bf16_to_f32(uint16_t x) {
-  return float_of(static_cast<uint32_t>(x) << 16);
-}
+MPT_HD float bf16_to_f32(uint16_t x) { return float_of(static_cast<uint32_t>(x) << 16); }
 
 MPT_HD uint16_t f32_to_bf16(float x) {
   const uint32_t bits = bits_of(x);

@@ -46,13 +46,13 @@ MPT_HD Random4 philox4x32_10(uint32_t c0, uint32_t c1, uint32_t c2, uint32_t c3,
 struct RandomCounter {
   uint32_t counter[4], key[2];
 };
-MPT_HD RandomCounter random_counter(uint64_t seed, uint64_t step, uint32_t micro_step, uint32_t rank, uint32_t stream_id,
-                                    uint64_t group) {
+MPT_HD RandomCounter random_counter(uint64_t seed, uint64_t step, uint32_t micro_step, uint32_t rank,
+                                    uint32_t stream_id, uint64_t group) {
   const uint32_t key1 = static_cast<uint32_t>(seed >> 32) ^ static_cast<uint32_t>(step >> 32) * 0x9e3779b9u ^
                         static_cast<uint32_t>(group >> 32) * 0x85ebca6bu;
-  return RandomCounter{{static_cast<uint32_t>(group), stream_id, static_cast<uint32_t>(step),
-                        (micro_step & 0xffffu) | rank << 16},
-                       {static_cast<uint32_t>(seed), key1}};
+  return RandomCounter{
+      {static_cast<uint32_t>(group), stream_id, static_cast<uint32_t>(step), (micro_step & 0xffffu) | rank << 16},
+      {static_cast<uint32_t>(seed), key1}};
 }
 
 // The four random words of one group of elements.

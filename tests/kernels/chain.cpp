@@ -8,8 +8,8 @@
 #include <random>
 
 #include "backend/cpu/kernels.h"
-#include "tests/kernels/kernel_case.h"
 #include "kernels/numerics/philox.h"
+#include "tests/kernels/kernel_case.h"
 
 using namespace mpt;
 using test::Tensor;
@@ -62,12 +62,15 @@ struct Case {
       r.push_back(static_cast<float>(input.get(offset)));
     }
     for (const ElementwiseStep& s : program.steps) {
-      const float b = s.op == Ewise::dropout ? uniform_of_element(vars, s.stream_id, static_cast<uint64_t>(element))
-                      : has_two_operands(s.op) ? r[s.b] : 0;
+      const float b = s.op == Ewise::dropout   ? uniform_of_element(vars, s.stream_id, static_cast<uint64_t>(element))
+                      : has_two_operands(s.op) ? r[s.b]
+                                               : 0;
       r.push_back(apply(s.op, r[s.a], b, s.p, s.q));
     }
     const float value = r[program.outputs.empty() ? 0 : program.outputs[o]];
-    return types[o] == DType::f16 ? f16_to_f32(f32_to_f16(value)) : types[o] == DType::bf16 ? bf16_to_f32(f32_to_bf16(value)) : value;
+    return types[o] == DType::f16    ? f16_to_f32(f32_to_f16(value))
+           : types[o] == DType::bf16 ? bf16_to_f32(f32_to_bf16(value))
+                                     : value;
   }
 
   // Runs at every level in pieces that end at `cuts` and compares every element.
@@ -126,8 +129,9 @@ Tensor random_tensor(DType type, Shape shape, unsigned seed) {
 
 // Random numbers of every size among the special ones.
 Tensor wild_tensor(int64_t n, unsigned seed) {
-  const float special[] = {0, -0.0f, INFINITY, -INFINITY, NAN, 0x1p-149f, -0x1p-149f, 0x1.fffffep127f, -0x1.fffffep127f,
-                           1, -1, 89, -104, 0x1p-126f, 15, -15, 100, -100};
+  const float special[] = {
+      0,  -0.0f, INFINITY,  -INFINITY, NAN, 0x1p-149f, -0x1p-149f, 0x1.fffffep127f, -0x1.fffffep127f, 1, -1,
+      89, -104,  0x1p-126f, 15,        -15, 100,       -100};
   Tensor tensor(DType::f32, {n});
   std::mt19937 random(seed);
   std::normal_distribution<float> normal(0, 4);
@@ -144,8 +148,10 @@ ElementwiseStep step(Ewise op, int a, int b = -1, float p = 0, float q = 0, uint
 
 // y0 = gelu(dropout(x + b)) * r, y1 = relu(x + b)
 Program typical_program() {
-  return {3, {step(Ewise::add, 0, 1), step(Ewise::dropout, 3, -1, 0.25f, 0, 9), step(Ewise::gelu, 4),
-              step(Ewise::mul, 5, 2), step(Ewise::relu, 3)}, {6, 7}};
+  return {3,
+          {step(Ewise::add, 0, 1), step(Ewise::dropout, 3, -1, 0.25f, 0, 9), step(Ewise::gelu, 4),
+           step(Ewise::mul, 5, 2), step(Ewise::relu, 3)},
+          {6, 7}};
 }
 
 }  // namespace
@@ -181,7 +187,9 @@ TEST_CASE("chain: half and bfloat16 outputs round any float as the scalar conver
     Case c{{1, {}, {0}}, {60000}};
     Tensor x = wild_tensor(60000, 8);
     // Ties and their neighbours.
-    for (int64_t i = 0; i < 30000; ++i) x.set(i, float_of((bits_of(static_cast<float>(x.get(i))) & 0xffffe000u) + 0x1000u + static_cast<uint32_t>(i % 3) - 1));
+    for (int64_t i = 0; i < 30000; ++i)
+      x.set(i, float_of((bits_of(static_cast<float>(x.get(i))) & 0xffffe000u) + 0x1000u + static_cast<uint32_t>(i % 3) -
+                        1));
     c.inputs = {x};
     c.types = {type};
     c.check();
@@ -190,9 +198,10 @@ TEST_CASE("chain: half and bfloat16 outputs round any float as the scalar conver
 
 TEST_CASE("chain: inputs are broadcast as in NumPy") {
   const Shape shape{3, 5, 2, 19};
-  const std::vector<Shape> shapes = {{},         {1},           {19},          {2, 19},      {5, 2, 19},   {3, 5, 2, 19},
-                                     {3, 1, 1, 1}, {3, 5, 1, 1}, {5, 1, 1},     {2, 1},       {3, 1, 2, 1}, {1, 5, 1, 19},
-                                     {5, 1, 19},   {3, 1, 1, 19}, {3, 5, 2, 1}, {1, 1, 1, 1}, {3, 1, 2, 19}};
+  const std::vector<Shape> shapes = {
+      {},           {1},           {19},         {2, 19},      {5, 2, 19},   {3, 5, 2, 19},
+      {3, 1, 1, 1}, {3, 5, 1, 1},  {5, 1, 1},    {2, 1},       {3, 1, 2, 1}, {1, 5, 1, 19},
+      {5, 1, 19},   {3, 1, 1, 19}, {3, 5, 2, 1}, {1, 1, 1, 1}, {3, 1, 2, 19}};
   for (const Shape& own : shapes) {
     CAPTURE(own.text());
     for (DType type : {DType::f32, DType::f16}) {
@@ -227,7 +236,8 @@ TEST_CASE("chain: epilogue of sums, with bias and residual, cut anywhere") {
 TEST_CASE("chain: an output may take the memory of an input") {
   for (int alias : {0, 1, 2}) {
     Case c{typical_program(), {2500}};
-    c.inputs = {random_tensor(DType::f32, {2500}, 1), random_tensor(DType::f32, {2500}, 2), random_tensor(DType::f32, {2500}, 3)};
+    c.inputs = {random_tensor(DType::f32, {2500}, 1), random_tensor(DType::f32, {2500}, 2),
+                random_tensor(DType::f32, {2500}, 3)};
     c.types = {DType::f32, DType::f32};
     c.aliases = {alias, -1};
     c.check();
@@ -270,15 +280,18 @@ TEST_CASE("chain: tensors at addresses that are aligned to nothing") {
 }
 
 TEST_CASE("chain: copies, unread steps and unread inputs") {
-  Case c{{3, {step(Ewise::copy, 1), step(Ewise::copy, 3), step(Ewise::exp, 0), step(Ewise::add, 4, 3)}, {4, 6, 6}}, {130}};
-  c.inputs = {random_tensor(DType::f32, {130}, 1), random_tensor(DType::f16, {130}, 2), random_tensor(DType::f32, {130}, 3)};
+  Case c{{3, {step(Ewise::copy, 1), step(Ewise::copy, 3), step(Ewise::exp, 0), step(Ewise::add, 4, 3)}, {4, 6, 6}},
+         {130}};
+  c.inputs = {random_tensor(DType::f32, {130}, 1), random_tensor(DType::f16, {130}, 2),
+              random_tensor(DType::f32, {130}, 3)};
   c.types = {DType::f16, DType::f32, DType::bf16};
   c.check();
 }
 
 TEST_CASE("chain: more registers than a first-level cache holds in long blocks") {
   Case c{{20, {}, {}}, {700}};
-  for (int i = 0; i < 20; ++i) c.inputs.push_back(random_tensor(i % 2 ? DType::f16 : DType::f32, {700}, static_cast<unsigned>(i)));
+  for (int i = 0; i < 20; ++i)
+    c.inputs.push_back(random_tensor(i % 2 ? DType::f16 : DType::f32, {700}, static_cast<unsigned>(i)));
   for (int i = 0; i < 90; ++i) c.program.steps.push_back(step(Ewise::scale, i % 20, -1, static_cast<float>(i), 1));
   // All 90 are still wanted when the sums are formed.
   for (int i = 0; i < 89; ++i) c.program.steps.push_back(step(Ewise::add, 20 + i, i == 0 ? 109 : 109 + i));
@@ -305,7 +318,8 @@ TEST_CASE("chain: dropout draws the same numbers at any place of a huge tensor")
     void* out[] = {reinterpret_cast<void*>(reinterpret_cast<uintptr_t>(y.data()) - static_cast<uintptr_t>(first) * 4)};
     chain.run(first, n, nullptr, in, out, &vars);
     for (int64_t i = 0; i < n; ++i)
-      REQUIRE(y[static_cast<std::size_t>(i)] == (uniform_of_element(vars, 3, static_cast<uint64_t>(first + i)) < 0.5f ? 0.0f : 2.0f));
+      REQUIRE(y[static_cast<std::size_t>(i)] ==
+              (uniform_of_element(vars, 3, static_cast<uint64_t>(first + i)) < 0.5f ? 0.0f : 2.0f));
   }
 }
 

@@ -53,10 +53,10 @@ void check(test::KernelCase& kernel, void (*add)(cpu::Registry&), OpKind kind, c
   });
 }
 
-const std::pair<DType, DType> type_pairs[] = {{DType::f32, DType::f32},   {DType::f16, DType::f16}, {DType::u8, DType::u8},
-                                              {DType::i32, DType::i32},   {DType::f16, DType::f32}, {DType::f32, DType::f16},
-                                              {DType::bf16, DType::f32},  {DType::f32, DType::bf16}, {DType::bf16, DType::f16},
-                                              {DType::f16, DType::bf16}};
+const std::pair<DType, DType> type_pairs[] = {
+    {DType::f32, DType::f32},  {DType::f16, DType::f16}, {DType::u8, DType::u8},    {DType::i32, DType::i32},
+    {DType::f16, DType::f32},  {DType::f32, DType::f16}, {DType::bf16, DType::f32}, {DType::f32, DType::bf16},
+    {DType::bf16, DType::f16}, {DType::f16, DType::bf16}};
 
 }  // namespace
 
@@ -146,11 +146,13 @@ TEST_CASE("reshape: a copy of the elements") {
   test::KernelCase kernel(OpKind::reshape, ReshapeAttrs{{70, 300}, -1});
   kernel.input(x);
   kernel.output(DType::f16, {70, 300});
-  check(kernel, cpu::register_reshape, OpKind::reshape, {21000}, [&](const std::vector<int64_t>& at) { return x.get(at[0]); });
+  check(kernel, cpu::register_reshape, OpKind::reshape, {21000},
+        [&](const std::vector<int64_t>& at) { return x.get(at[0]); });
   test::KernelCase in_place(OpKind::reshape, ReshapeAttrs{{70, 300}, -1});
   in_place.input(x);
   in_place.output(DType::f16, {70, 300}, 0);
-  check(in_place, cpu::register_reshape, OpKind::reshape, {21000}, [&](const std::vector<int64_t>& at) { return x.get(at[0]); });
+  check(in_place, cpu::register_reshape, OpKind::reshape, {21000},
+        [&](const std::vector<int64_t>& at) { return x.get(at[0]); });
 }
 
 TEST_CASE("gather: rows along any axis; an index outside gives zeros and reads nothing") {
@@ -187,10 +189,13 @@ TEST_CASE("gather_grad: contributions in the order of the picks, in FP32, rounde
     int axis;
     int64_t picks;
   };
-  for (const Extent& e : {Extent{{7, 600}, 0, 100}, Extent{{300, 8}, 0, 50}, Extent{{2, 9, 5}, 1, 40}, Extent{{4, 11}, 1, 30}})
+  for (const Extent& e :
+       {Extent{{7, 600}, 0, 100}, Extent{{300, 8}, 0, 50}, Extent{{2, 9, 5}, 1, 40}, Extent{{4, 11}, 1, 30}})
     for (DType type : {DType::f32, DType::f16, DType::bf16}) {
       Tensor indices(DType::i32, {e.picks});
-      indices.fill([&](int64_t i) { return i == 3 ? -1.0 : i == 5 ? static_cast<double>(e.x[e.axis]) : static_cast<double>(i * i % e.x[e.axis]); });
+      indices.fill([&](int64_t i) {
+        return i == 3 ? -1.0 : i == 5 ? static_cast<double>(e.x[e.axis]) : static_cast<double>(i * i % e.x[e.axis]);
+      });
       Shape dy_shape = e.x;
       dy_shape[e.axis] = e.picks;
       Tensor dy(type, dy_shape);
@@ -222,8 +227,9 @@ TEST_CASE("gather_grad: contributions in the order of the picks, in FP32, rounde
 namespace {
 
 // Runs a node on plain pointers with the given step variables.
-void run_node(void (*add)(cpu::Registry&), OpKind kind, Attrs attrs, const std::vector<Value>& inputs, const std::vector<Value>& outputs,
-              const std::vector<const void*>& in, const std::vector<void*>& out, const StepVars& vars) {
+void run_node(void (*add)(cpu::Registry&), OpKind kind, Attrs attrs, const std::vector<Value>& inputs,
+              const std::vector<Value>& outputs, const std::vector<const void*>& in, const std::vector<void*>& out,
+              const StepVars& vars) {
   Graph graph;
   Node node;
   node.kind = kind;
@@ -268,16 +274,21 @@ TEST_CASE("accumulate: writes at the first micro-step, adds at the others") {
   for (int64_t i = 0; i < n; ++i) x[static_cast<std::size_t>(i)] = f32_to_f16(static_cast<float>(i % 100) * 0.25f);
   StepVars vars{};
   for (vars.micro_step = 0; vars.micro_step < 3; ++vars.micro_step) {
-    run_node(cpu::register_accumulate, OpKind::accumulate, NoAttrs{}, {value_of(DType::f16, {n})}, {value_of(DType::f32, {n})}, {x.data()},
-             {sums.data()}, vars);
-    for (int64_t i = 0; i < n; ++i) REQUIRE(sums[static_cast<std::size_t>(i)] == static_cast<float>(i % 100) * 0.25f * static_cast<float>(vars.micro_step + 1));
+    run_node(cpu::register_accumulate, OpKind::accumulate, NoAttrs{}, {value_of(DType::f16, {n})},
+             {value_of(DType::f32, {n})}, {x.data()}, {sums.data()}, vars);
+    for (int64_t i = 0; i < n; ++i)
+      REQUIRE(sums[static_cast<std::size_t>(i)] ==
+              static_cast<float>(i % 100) * 0.25f * static_cast<float>(vars.micro_step + 1));
   }
 }
 
 namespace {
 
-int32_t forward(void* user, const mpt_array* inputs, int32_t n_inputs, mpt_array* outputs, int32_t n_outputs, void* scratch, void*) {
-  if (n_inputs != 1 || n_outputs != 2 || inputs[0].rank != 2 || inputs[0].shape[1] != 3 || inputs[0].dtype != MPT_FLOAT32) return 1;
+int32_t forward(void* user, const mpt_array* inputs, int32_t n_inputs, mpt_array* outputs, int32_t n_outputs,
+                void* scratch, void*) {
+  if (n_inputs != 1 || n_outputs != 2 || inputs[0].rank != 2 || inputs[0].shape[1] != 3 ||
+      inputs[0].dtype != MPT_FLOAT32)
+    return 1;
   if (outputs[0].dtype != MPT_FLOAT16 || outputs[1].rank != 0 || scratch == nullptr) return 2;
   *static_cast<double*>(scratch) = 1;  // may be written
   for (int i = 0; i < 6; ++i)
@@ -286,8 +297,8 @@ int32_t forward(void* user, const mpt_array* inputs, int32_t n_inputs, mpt_array
   return *static_cast<int32_t*>(user);
 }
 
-int32_t backward(void* user, const mpt_array* inputs, int32_t n_inputs, const mpt_array* outputs, const mpt_array* output_gradients,
-                 int32_t n_outputs, mpt_array* input_gradients, void*, void*) {
+int32_t backward(void* user, const mpt_array* inputs, int32_t n_inputs, const mpt_array* outputs,
+                 const mpt_array* output_gradients, int32_t n_outputs, mpt_array* input_gradients, void*, void*) {
   if (n_inputs != 2 || n_outputs != 1 || inputs[1].data == nullptr || outputs[0].data == nullptr) return 3;
   if (output_gradients[0].shape[0] != 4 || input_gradients[1].data != nullptr) return 4;
   for (int i = 0; i < 4; ++i)
@@ -330,7 +341,7 @@ TEST_CASE("custom: the caller's functions see all tensors, and their failure is 
   const Value four = value_of(DType::f32, {4});
   const std::vector<float> dy = {1, 2, 3, 4};
   std::vector<float> dx(4);
-  run_node(cpu::register_custom, OpKind::custom_grad, attrs, {four, four, four, four}, {four, missing}, {dy.data(), dy.data(), dy.data(), dy.data()},
-           {dx.data(), nullptr}, {});
+  run_node(cpu::register_custom, OpKind::custom_grad, attrs, {four, four, four, four}, {four, missing},
+           {dy.data(), dy.data(), dy.data(), dy.data()}, {dx.data(), nullptr}, {});
   CHECK(dx[3] == 12);
 }

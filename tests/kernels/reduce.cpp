@@ -88,11 +88,30 @@ void check_reduce(const Shape& shape, const std::vector<int>& axes, Reduction re
 
 TEST_CASE("reduce: axes of every kind") {
   const std::vector<std::pair<Shape, std::vector<int>>> cases = {
-      {{7, 33}, {0}},           {{7, 33}, {1}},          {{7, 33}, {0, 1}},      {{5, 6, 7}, {1}},       {{5, 6, 7}, {0, 2}},
-      {{5, 6, 7}, {0, 1}},      {{5, 6, 7}, {1, 2}},     {{3, 4, 5, 6}, {1, 3}}, {{3, 4, 5, 6}, {0, 2}}, {{3, 1, 5, 1}, {1, 2}},
-      {{3, 1, 5, 1}, {1}},      {{1, 1}, {0}},           {{300, 3}, {0}},        {{3, 300}, {1}},        {{2, 2, 2, 2, 2}, {0, 2, 4}},
-      {{257, 600}, {0}},        {{129, 2, 5}, {0, 1}},   {{1, 1000}, {1}},       {{1000, 1}, {1}},       {{40, 2, 30, 2}, {0, 2}},
-      {{3, 1025}, {1}},         {{9}, {0}},              {{64, 2, 70}, {0, 2}},  {{2, 3, 4}, {}},
+      {{7, 33}, {0}},
+      {{7, 33}, {1}},
+      {{7, 33}, {0, 1}},
+      {{5, 6, 7}, {1}},
+      {{5, 6, 7}, {0, 2}},
+      {{5, 6, 7}, {0, 1}},
+      {{5, 6, 7}, {1, 2}},
+      {{3, 4, 5, 6}, {1, 3}},
+      {{3, 4, 5, 6}, {0, 2}},
+      {{3, 1, 5, 1}, {1, 2}},
+      {{3, 1, 5, 1}, {1}},
+      {{1, 1}, {0}},
+      {{300, 3}, {0}},
+      {{3, 300}, {1}},
+      {{2, 2, 2, 2, 2}, {0, 2, 4}},
+      {{257, 600}, {0}},
+      {{129, 2, 5}, {0, 1}},
+      {{1, 1000}, {1}},
+      {{1000, 1}, {1}},
+      {{40, 2, 30, 2}, {0, 2}},
+      {{3, 1025}, {1}},
+      {{9}, {0}},
+      {{64, 2, 70}, {0, 2}},
+      {{2, 3, 4}, {}},
   };
   for (const auto& [shape, axes] : cases)
     for (Reduction reduction : {Reduction::sum, Reduction::mean, Reduction::max})
@@ -106,8 +125,8 @@ TEST_CASE("reduce: long sums in pieces") {
   for (Reduction reduction : {Reduction::sum, Reduction::max}) {
     check_reduce({200000}, {0}, reduction, DType::f16, DType::f32);
     check_reduce({2, 140000}, {1}, reduction, DType::f32, DType::f32);
-    check_reduce({20000, 7}, {0}, reduction, DType::bf16, DType::f32);      // two passes of bands
-    check_reduce({40000, 2, 3}, {0, 2}, reduction, DType::f32, DType::f32); // runs of three
+    check_reduce({20000, 7}, {0}, reduction, DType::bf16, DType::f32);       // two passes of bands
+    check_reduce({40000, 2, 3}, {0, 2}, reduction, DType::f32, DType::f32);  // runs of three
     check_reduce({1100, 2, 130}, {0, 2}, reduction, DType::f32, DType::f32);
     check_reduce({3, 300, 2, 300}, {1}, reduction, DType::f16, DType::f16);
   }
@@ -146,7 +165,8 @@ TEST_CASE("reduce: a NaN is the largest number, and spoils its sum alone") {
 
 TEST_CASE("reduce_max_grad: the first of equal elements receives the gradient") {
   const std::vector<std::pair<Shape, std::vector<int>>> cases = {
-      {{7, 33}, {0}}, {{7, 33}, {1}}, {{5, 6, 7}, {1}}, {{5, 6, 7}, {0, 2}}, {{3, 4, 5, 6}, {0, 2}}, {{1500}, {0}}, {{9, 700}, {0}},
+      {{7, 33}, {0}},         {{7, 33}, {1}}, {{5, 6, 7}, {1}}, {{5, 6, 7}, {0, 2}},
+      {{3, 4, 5, 6}, {0, 2}}, {{1500}, {0}},  {{9, 700}, {0}},
   };
   for (const auto& [shape, axes] : cases)
     for (DType type : {DType::f32, DType::f16}) {
@@ -167,12 +187,13 @@ TEST_CASE("reduce_max_grad: the first of equal elements receives the gradient") 
         int64_t& best = winner[static_cast<std::size_t>(o)];
         if (best < 0 || x.get(i) > x.get(best)) best = i;
       });
-      kernel.run_all(implementation(cpu::register_reduce_max_grad, OpKind::reduce_max_grad), [&](const std::vector<Tensor>& results) {
-        int wrong = 0;
-        each(shape, axes, [&](int64_t i, int64_t o) {
-          wrong += results[0].get(i) != (winner[static_cast<std::size_t>(o)] == i ? dy.get(o) : 0);
-        });
-        CHECK(wrong == 0);
-      });
+      kernel.run_all(implementation(cpu::register_reduce_max_grad, OpKind::reduce_max_grad),
+                     [&](const std::vector<Tensor>& results) {
+                       int wrong = 0;
+                       each(shape, axes, [&](int64_t i, int64_t o) {
+                         wrong += results[0].get(i) != (winner[static_cast<std::size_t>(o)] == i ? dy.get(o) : 0);
+                       });
+                       CHECK(wrong == 0);
+                     });
     }
 }

@@ -134,7 +134,8 @@ TEST_CASE("bfloat16: every number widens and narrows back") {
 TEST_CASE("fused multiply-add rounds once, with or without an instruction for it") {
   std::mt19937 random(3);
   for (int i = 0; i < 3000000; ++i) {
-    uint32_t a = static_cast<uint32_t>(random()), b = static_cast<uint32_t>(random()), c = static_cast<uint32_t>(random());
+    uint32_t a = static_cast<uint32_t>(random()), b = static_cast<uint32_t>(random()),
+             c = static_cast<uint32_t>(random());
     if (i % 2 == 0) {
       // The addend near the product, where cancellation and ties happen.
       b = (b & 0x807fffffu) | 0x3f800000u;
@@ -155,15 +156,24 @@ TEST_CASE("mathematical functions are as close as kernels/numerics/math.h says")
   const auto our_tanh = [](float x) { return tanh_f32(x); };
   const auto our_erf = [](float x) { return erf_f32(x); };
   // Strides are prime, so that the fraction's low bits vary.
-  CHECK(worst_error(our_exp, [](double x) { return std::exp(x); }, -110, 95, 997) <= 1);
-  CHECK(worst_error(our_log, [](double x) { return std::log(x); }, 0x1p-149f, 0x1.fffffep127f, 1009) <= 1);
-  CHECK(worst_error(our_log, [](double x) { return std::log(x); }, 0.5f, 2, 11) <= 1);
-  CHECK(worst_error(our_log1p, [](double x) { return std::log1p(x); }, -0x1.fffffep-1f, 0x1.fffffep127f, 1013) <= 1.5);
-  CHECK(worst_error(our_log1p, [](double x) { return std::log1p(x); }, 0.25f, 1, 11) <= 1.5);
-  CHECK(worst_error(our_tanh, [](double x) { return std::tanh(x); }, -20, 20, 1009) <= 1.5);
-  CHECK(worst_error(our_tanh, [](double x) { return std::tanh(x); }, 0.25f, 2, 11) <= 1.5);
-  CHECK(worst_error(our_erf, [](double x) { return std::erf(x); }, -10, 10, 1009) <= 2);
-  CHECK(worst_error(our_erf, [](double x) { return std::erf(x); }, 0.5f, 4, 23) <= 2);
+  CHECK(worst_error(
+            our_exp, [](double x) { return std::exp(x); }, -110, 95, 997) <= 1);
+  CHECK(worst_error(
+            our_log, [](double x) { return std::log(x); }, 0x1p-149f, 0x1.fffffep127f, 1009) <= 1);
+  CHECK(worst_error(
+            our_log, [](double x) { return std::log(x); }, 0.5f, 2, 11) <= 1);
+  CHECK(worst_error(
+            our_log1p, [](double x) { return std::log1p(x); }, -0x1.fffffep-1f, 0x1.fffffep127f, 1013) <= 1.5);
+  CHECK(worst_error(
+            our_log1p, [](double x) { return std::log1p(x); }, 0.25f, 1, 11) <= 1.5);
+  CHECK(worst_error(
+            our_tanh, [](double x) { return std::tanh(x); }, -20, 20, 1009) <= 1.5);
+  CHECK(worst_error(
+            our_tanh, [](double x) { return std::tanh(x); }, 0.25f, 2, 11) <= 1.5);
+  CHECK(worst_error(
+            our_erf, [](double x) { return std::erf(x); }, -10, 10, 1009) <= 2);
+  CHECK(worst_error(
+            our_erf, [](double x) { return std::erf(x); }, 0.5f, 4, 23) <= 2);
   CHECK(worst_error(sigmoid, exact_sigmoid, -110, 110, 1009) <= 3);
   CHECK(worst_error(normal_cdf, exact_cdf, 0, 20, 1009) <= 2.5);
   CHECK(worst_error(normal_cdf, exact_cdf, -15, 0, 1009) <= 6.5);
@@ -190,10 +200,10 @@ TEST_CASE("mathematical functions at special values") {
   CHECK(same(sigmoid(-infinity), 0));
   CHECK(same(normal_cdf(infinity), 1));
   CHECK(same(normal_cdf(-infinity), 0));
-  for (auto f : {+[](float x) { return exp_f32(x); }, +[](float x) { return log_f32(x); },
-                 +[](float x) { return log1p_f32(x); }, +[](float x) { return tanh_f32(x); },
-                 +[](float x) { return erf_f32(x); }, +[](float x) { return sigmoid(x); },
-                 +[](float x) { return normal_cdf(x); }})
+  for (auto f :
+       {+[](float x) { return exp_f32(x); }, +[](float x) { return log_f32(x); }, +[](float x) { return log1p_f32(x); },
+        +[](float x) { return tanh_f32(x); }, +[](float x) { return erf_f32(x); }, +[](float x) { return sigmoid(x); },
+        +[](float x) { return normal_cdf(x); }})
     CHECK(std::isnan(f(not_a_number)));
   CHECK(std::isnan(log_f32(-1)));
   CHECK(std::isnan(log_f32(-infinity)));
@@ -252,7 +262,8 @@ TEST_CASE("element-wise functions against double") {
   check_function(Ewise::log, 0, 0, 2, 0.001f, 20, plain([](double a, double) { return std::log(a); }));
   check_function(Ewise::sqrt, 0, 0, 1, 0, 20, plain([](double a, double) { return std::sqrt(a); }));
   check_function(Ewise::square, 0, 0, 1, -5, 5, plain([](double a, double) { return a * a; }));
-  check_function(Ewise::clamp, -1, 2, 0, -5, 5, plain([](double a, double) { return std::min(std::max(a, -1.0), 2.0); }));
+  check_function(Ewise::clamp, -1, 2, 0, -5, 5,
+                 plain([](double a, double) { return std::min(std::max(a, -1.0), 2.0); }));
   check_function(Ewise::dropout, 0.25f, 0, 3, 0, 1, plain([](double a, double b) { return b < 0.25 ? 0 : a / 0.75; }));
   check_function(Ewise::add, 0, 0, 1, -5, 5, plain([](double a, double b) { return a + b; }));
   check_function(Ewise::sub, 0, 0, 1, -5, 5, plain([](double a, double b) { return a - b; }));
@@ -281,7 +292,8 @@ TEST_CASE("element-wise functions against double") {
   check_function(Ewise::log_grad, 0, 0, 1, 0.1f, 5, plain([](double a, double b) { return a / b; }));
   check_function(Ewise::sqrt_grad, 0, 0, 1, 0.1f, 5, plain([](double a, double b) { return a / (2 * b); }));
   check_function(Ewise::square_grad, 0, 0, 1, -5, 5, plain([](double a, double b) { return 2 * a * b; }));
-  check_function(Ewise::clamp_grad, -1, 2, 0, -5, 5, plain([](double a, double b) { return b >= -1 && b <= 2 ? a : 0; }));
+  check_function(Ewise::clamp_grad, -1, 2, 0, -5, 5,
+                 plain([](double a, double b) { return b >= -1 && b <= 2 ? a : 0; }));
 }
 
 TEST_CASE("element-wise functions let NaN through and keep the ends") {

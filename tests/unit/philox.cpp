@@ -40,7 +40,8 @@ TEST_CASE("philox: the written layout of counter and key") {
 
 TEST_CASE("philox: positions that differ anywhere draw different numbers") {
   std::set<std::array<uint32_t, 4>> seen;
-  const auto draw = [&](uint64_t seed, uint64_t step, uint32_t micro_step, uint32_t rank, uint32_t stream, uint64_t group) {
+  const auto draw = [&](uint64_t seed, uint64_t step, uint32_t micro_step, uint32_t rank, uint32_t stream,
+                        uint64_t group) {
     const Random4 r = random_bits(seed, step, micro_step, rank, stream, group);
     CHECK(seen.insert({r.v[0], r.v[1], r.v[2], r.v[3]}).second);
   };

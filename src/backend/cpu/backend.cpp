@@ -12,7 +12,8 @@ namespace {
 
 class CpuBackend : public Backend {
  public:
-  explicit CpuBackend(const BackendOptions& options) : options_(options), parallel_(options.threads), isa_(cpu::isa()) {}
+  explicit CpuBackend(const BackendOptions& options)
+      : options_(options), parallel_(options.threads), isa_(cpu::isa()) {}
 
   const char* name() const override { return "cpu"; }
   std::string info() const override {
@@ -31,16 +32,19 @@ class CpuBackend : public Backend {
 
   void* allocate(uint64_t bytes) override {
     if (bytes == 0) return nullptr;
-    void* pointer = options_.allocate != nullptr ? options_.allocate(options_.user, bytes, alignment)
-                                                 : std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
+    void* pointer = options_.allocate != nullptr
+                        ? options_.allocate(options_.user, bytes, alignment)
+                        : std::aligned_alloc(alignment, (bytes + alignment - 1) / alignment * alignment);
     if (pointer == nullptr)
       fail(MPT_ERROR_OUT_OF_MEMORY, "cpu: %llu bytes could not be allocated", static_cast<unsigned long long>(bytes));
     return pointer;
   }
   void deallocate(void* pointer, uint64_t bytes) noexcept override {
     if (pointer == nullptr) return;
-    if (options_.allocate == nullptr) std::free(pointer);
-    else if (options_.deallocate != nullptr) options_.deallocate(options_.user, pointer, bytes);
+    if (options_.allocate == nullptr)
+      std::free(pointer);
+    else if (options_.deallocate != nullptr)
+      options_.deallocate(options_.user, pointer, bytes);
   }
   void copy_in(void* device, const void* host, uint64_t bytes) override { copy(device, host, bytes); }
   void copy_out(void* host, const void* device, uint64_t bytes) override { copy(host, device, bytes); }
@@ -82,6 +86,8 @@ class CpuBackend : public Backend {
 
 }  // namespace
 
-std::unique_ptr<Backend> make_cpu_backend(const BackendOptions& options) { return std::make_unique<CpuBackend>(options); }
+std::unique_ptr<Backend> make_cpu_backend(const BackendOptions& options) {
+  return std::make_unique<CpuBackend>(options);
+}
 
 }  // namespace mpt

@@ -142,7 +142,8 @@ Chain::Chain(const Graph& graph, const Program& program, const Shape& shape, con
   }
   for (std::size_t i = 0; i < outputs.size(); ++i) {
     if (outputs[i] == none) continue;
-    outputs_.push_back({static_cast<int32_t>(i), element_of(graph.value(outputs[i]).dtype), where[live.source[stored[i]]]});
+    outputs_.push_back(
+        {static_cast<int32_t>(i), element_of(graph.value(outputs[i]).dtype), where[live.source[stored[i]]]});
   }
 
   slots_ = slots.count();
@@ -154,8 +155,14 @@ Chain::Chain(const Graph& graph, const Program& program, const Shape& shape, con
 }
 
 ChainProgram Chain::program() const {
-  return {inputs_.data(), steps_.data(), outputs_.data(), static_cast<int32_t>(inputs_.size()),
-          static_cast<int32_t>(steps_.size()), static_cast<int32_t>(outputs_.size()), slots_, block_};
+  return {inputs_.data(),
+          steps_.data(),
+          outputs_.data(),
+          static_cast<int32_t>(inputs_.size()),
+          static_cast<int32_t>(steps_.size()),
+          static_cast<int32_t>(outputs_.size()),
+          slots_,
+          block_};
 }
 
 }  // namespace mpt::cpu

@@ -17,8 +17,8 @@ class Chain {
  public:
   // shape: of every output. inputs and outputs are the values behind the program's input registers and its stored ones; with
   // has_sums register 0 is given by the caller as FP32 numbers, and `inputs` starts at register 1.
-  static bool supports(const Graph& graph, const Program& program, const Shape& shape, const std::vector<ValueId>& inputs,
-                       const std::vector<ValueId>& outputs, bool has_sums);
+  static bool supports(const Graph& graph, const Program& program, const Shape& shape,
+                       const std::vector<ValueId>& inputs, const std::vector<ValueId>& outputs, bool has_sums);
   Chain(const Graph& graph, const Program& program, const Shape& shape, const std::vector<ValueId>& inputs,
         const std::vector<ValueId>& outputs, bool has_sums, Isa isa);
 

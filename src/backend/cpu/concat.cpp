@@ -40,9 +40,8 @@ class ConcatKernel : public Kernel {
 };
 
 bool supports(const Graph& graph, const Node& node, const Target&) {
-  return std::all_of(node.inputs.begin(), node.inputs.end(), [&](ValueId id) {
-    return can_copy(graph.value(id).dtype, graph.value(node.outputs[0]).dtype);
-  });
+  return std::all_of(node.inputs.begin(), node.inputs.end(),
+                     [&](ValueId id) { return can_copy(graph.value(id).dtype, graph.value(node.outputs[0]).dtype); });
 }
 
 std::unique_ptr<Kernel> prepare(const Graph& graph, const Node& node, const Target& target) {

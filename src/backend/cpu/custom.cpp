@@ -33,10 +33,10 @@ class CustomKernel : public Kernel {
     }
     void* scratch = attrs_.scratch_bytes > 0 ? args.scratch : nullptr;
     const int n_inputs = attrs_.n_inputs, n_outputs = attrs_.n_outputs;
-    const int32_t answer =
-        backward_ ? attrs_.backward(attrs_.user, arrays, n_inputs, arrays + n_inputs, arrays + n_inputs + n_outputs,
-                                    n_outputs, results, scratch, nullptr)
-                  : attrs_.forward(attrs_.user, arrays, n_inputs, results, n_outputs, scratch, nullptr);
+    const int32_t answer = backward_
+                               ? attrs_.backward(attrs_.user, arrays, n_inputs, arrays + n_inputs,
+                                                 arrays + n_inputs + n_outputs, n_outputs, results, scratch, nullptr)
+                               : attrs_.forward(attrs_.user, arrays, n_inputs, results, n_outputs, scratch, nullptr);
     if (answer != 0)
       fail(MPT_ERROR_INVALID_STATE, "custom op '%s': its %s function returned %d, expected 0", name_.c_str(),
            backward_ ? "backward" : "forward", answer);

@@ -122,12 +122,14 @@ class GatherGradKernel : public Kernel {
     starts[0] = 0;
   }
 
-  void add_picks(const void* dy, int64_t first_pick, const int64_t* from, const int64_t* to, void* dx, int64_t first) const {
+  void add_picks(const void* dy, int64_t first_pick, const int64_t* from, const int64_t* to, void* dx,
+                 int64_t first) const {
     alignas(64) float sums[row_block];
     for (int64_t done = 0; done < extents_.inner; done += row_block) {
       const int64_t n = std::min(row_block, extents_.inner - done);
       for (const int64_t* pick = from; pick < to; ++pick)
-        rows_.combine(Combine::sum, {dy_type_, dy, (first_pick + *pick) * extents_.inner + done}, n, pick == from, sums);
+        rows_.combine(Combine::sum, {dy_type_, dy, (first_pick + *pick) * extents_.inner + done}, n, pick == from,
+                      sums);
       rows_.convert({Element::f32, sums, 0}, n, {dx_type_, dx, first + done});
     }
   }

@@ -13,11 +13,16 @@ namespace {
 // The value's bits in the low bytes.
 uint32_t bits_in(DType type, double value) {
   switch (type) {
-    case DType::f16: return f32_to_f16(static_cast<float>(value));
-    case DType::bf16: return f32_to_bf16(static_cast<float>(value));
-    case DType::i32: return static_cast<uint32_t>(static_cast<int32_t>(value));
-    case DType::u8: return static_cast<uint8_t>(value);
-    default: return bits_of(static_cast<float>(value));
+    case DType::f16:
+      return f32_to_f16(static_cast<float>(value));
+    case DType::bf16:
+      return f32_to_bf16(static_cast<float>(value));
+    case DType::i32:
+      return static_cast<uint32_t>(static_cast<int32_t>(value));
+    case DType::u8:
+      return static_cast<uint8_t>(value);
+    default:
+      return bits_of(static_cast<float>(value));
   }
 }
 
@@ -38,12 +43,13 @@ class PadKernel : public Kernel {
 
   void run(const KernelArgs& args) const override {
     auto* y = static_cast<char*>(args.outputs[0]);
-    parallel_.for_range(rows_, std::max<int64_t>(1, 16384 / std::max<int64_t>(row_, 1)), [&](int64_t begin, int64_t end) {
-      for (int64_t r = begin; r < end; ++r) {
-        fill(y, r * row_, before_);
-        fill(y, r * row_ + before_ + own_, row_ - before_ - own_);
-      }
-    });
+    parallel_.for_range(rows_, std::max<int64_t>(1, 16384 / std::max<int64_t>(row_, 1)),
+                        [&](int64_t begin, int64_t end) {
+                          for (int64_t r = begin; r < end; ++r) {
+                            fill(y, r * row_, before_);
+                            fill(y, r * row_ + before_ + own_, row_ - before_ - own_);
+                          }
+                        });
     copy_.run(parallel_, args.inputs[0], y + before_ * size_);
   }
   const char* implementation() const override { return "pad"; }
@@ -55,9 +61,12 @@ class PadKernel : public Kernel {
   }
   void fill(char* y, int64_t first, int64_t n) const {
     char* to = y + first * size_;
-    if (size_ == 4) std::fill_n(reinterpret_cast<uint32_t*>(to), n, value_);
-    else if (size_ == 2) std::fill_n(reinterpret_cast<uint16_t*>(to), n, static_cast<uint16_t>(value_));
-    else std::memset(to, static_cast<int>(value_), static_cast<std::size_t>(n));
+    if (size_ == 4)
+      std::fill_n(reinterpret_cast<uint32_t*>(to), n, value_);
+    else if (size_ == 2)
+      std::fill_n(reinterpret_cast<uint16_t*>(to), n, static_cast<uint16_t>(value_));
+    else
+      std::memset(to, static_cast<int>(value_), static_cast<std::size_t>(n));
   }
 
   const Parallel& parallel_;

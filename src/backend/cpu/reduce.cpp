@@ -35,8 +35,10 @@ ReduceLayout::ReduceLayout(const Shape& x, const std::vector<int>& axes) {
   for (int d = 0; d < x.rank(); ++d) {
     if (x[d] == 1) continue;
     const bool kept = std::find(axes.begin(), axes.end(), d) == axes.end();
-    if (!merged.empty() && merged.back().kept == kept) merged.back().size *= x[d];
-    else merged.push_back({x[d], kept});
+    if (!merged.empty() && merged.back().kept == kept)
+      merged.back().size *= x[d];
+    else
+      merged.push_back({x[d], kept});
   }
   if (!merged.empty()) {
     run = merged.back().size;
@@ -200,7 +202,8 @@ class ReduceColumns : public ReduceKernel {
  private:
   static constexpr int64_t band = 128;  // rows
 
-  void add_bands(const RowIn& from, const AxisWalk& kept, const AxisWalk& rows, int64_t bands, float* to, void* y) const {
+  void add_bands(const RowIn& from, const AxisWalk& kept, const AxisWalk& rows, int64_t bands, float* to,
+                 void* y) const {
     const int64_t blocks = pieces_of(layout_.run, row_block);
     const int64_t work = std::min(band, std::max<int64_t>(rows.count, 1)) * std::min(row_block, layout_.run);
     const int64_t grain = std::max<int64_t>(1, elements_per_task / work);
@@ -209,9 +212,12 @@ class ReduceColumns : public ReduceKernel {
         const int64_t column = i % blocks * row_block, n = std::min(row_block, layout_.run - column);
         const int64_t number = i / blocks, output = number / bands, first = number % bands * band;
         alignas(64) float sums[row_block];
-        add_rows({from.type, from.data, kept.offset(output) + column}, rows, first, std::min(first + band, rows.count), n, sums);
-        if (to == nullptr) store(sums, n, y, output * layout_.run + column, layout_.reduced_elements);
-        else std::copy_n(sums, n, to + number * layout_.run + column);
+        add_rows({from.type, from.data, kept.offset(output) + column}, rows, first, std::min(first + band, rows.count),
+                 n, sums);
+        if (to == nullptr)
+          store(sums, n, y, output * layout_.run + column, layout_.reduced_elements);
+        else
+          std::copy_n(sums, n, to + number * layout_.run + column);
       }
     });
   }
@@ -219,7 +225,8 @@ class ReduceColumns : public ReduceKernel {
   // Rows [first, last) of the walk, in runs along its innermost axis, which lie at equal distances.
   void add_rows(RowIn from, const AxisWalk& rows, int64_t first, int64_t last, int64_t n, float* sums) const {
     const int64_t base = from.first;
-    const int64_t inner = rows.rank > 0 ? rows.size[rows.rank - 1] : 1, stride = rows.rank > 0 ? rows.stride[rows.rank - 1] : 0;
+    const int64_t inner = rows.rank > 0 ? rows.size[rows.rank - 1] : 1,
+                  stride = rows.rank > 0 ? rows.stride[rows.rank - 1] : 0;
     alignas(64) float part[row_block];
     for (int64_t r = first; r < last;) {
       const int64_t count = std::min(inner - r % inner, last - r);
@@ -257,7 +264,8 @@ bool supports(const Graph& graph, const Node& node, const Target&) {
 
 std::unique_ptr<Kernel> prepare(const Graph& graph, const Node& node, const Target& target) {
   const Shape& x = graph.shape(node.inputs[0]);
-  if (x.elements() == 0) return std::make_unique<ReduceNothing>(graph, node, target, graph.shape(node.outputs[0]).elements());
+  if (x.elements() == 0)
+    return std::make_unique<ReduceNothing>(graph, node, target, graph.shape(node.outputs[0]).elements());
   const ReduceLayout layout(x, std::get<ReduceAttrs>(node.attrs).axes);
   if (layout.run_is_kept) return std::make_unique<ReduceColumns>(graph, node, target, layout);
   return std::make_unique<ReduceRuns>(graph, node, target, layout);

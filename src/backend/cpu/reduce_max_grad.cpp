@@ -35,9 +35,8 @@ class ReduceMaxGradKernel : public Kernel {
     const Tensors t{{x_type_, args.inputs[0], 0}, {dy_type_, args.inputs[2], 0}, {dx_type_, args.outputs[0], 0}};
     if (layout_.run_is_kept) {
       const int64_t blocks = (layout_.run + row_block - 1) / row_block;
-      parallel_.for_range(layout_.kept.count * blocks, 1, [&](int64_t begin, int64_t) {
-        columns(t, begin / blocks, begin % blocks * row_block);
-      });
+      parallel_.for_range(layout_.kept.count * blocks, 1,
+                          [&](int64_t begin, int64_t) { columns(t, begin / blocks, begin % blocks * row_block); });
     } else {
       const int64_t grain = std::max<int64_t>(1, 16384 / std::max<int64_t>(layout_.reduced_elements, 1));
       parallel_.for_range(layout_.kept.count, grain, [&](int64_t begin, int64_t end) {

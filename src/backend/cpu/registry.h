@@ -28,7 +28,9 @@ struct Implementation {
 class Registry {
  public:
   // Appends to the list of `kind`.
-  void add(OpKind kind, const Implementation& implementation) { lists_[static_cast<int>(kind)].push_back(implementation); }
+  void add(OpKind kind, const Implementation& implementation) {
+    lists_[static_cast<int>(kind)].push_back(implementation);
+  }
   const std::vector<Implementation>& list(OpKind kind) const { return lists_[static_cast<int>(kind)]; }
 
  private:

@@ -10,7 +10,8 @@ class SeedKernel : public Kernel {
   explicit SeedKernel(double weight) : weight_(weight) {}
 
   void run(const KernelArgs& args) const override {
-    const double seed = weight_ * static_cast<double>(args.vars->loss_scale) * static_cast<double>(args.vars->loss_weight);
+    const double seed =
+        weight_ * static_cast<double>(args.vars->loss_scale) * static_cast<double>(args.vars->loss_weight);
     *static_cast<float*>(args.outputs[0]) = static_cast<float>(seed);
   }
   const char* implementation() const override { return "seed"; }

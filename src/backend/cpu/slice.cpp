@@ -8,7 +8,8 @@ namespace {
 
 class SliceKernel : public Kernel {
  public:
-  SliceKernel(const Graph& graph, const Node& node, const Target& target) : parallel_(target.parallel), copy_(make(graph, node, target.isa)) {
+  SliceKernel(const Graph& graph, const Node& node, const Target& target)
+      : parallel_(target.parallel), copy_(make(graph, node, target.isa)) {
     const auto& attrs = std::get<SliceAttrs>(node.attrs);
     const Value& x = graph.value(node.inputs[0]);
     skip_bytes_ = attrs.begin * strides_of(x.shape)[attrs.axis] * static_cast<int64_t>(size_of(x.dtype));

@@ -12,8 +12,8 @@
 
 namespace mpt::cpu {
 
-StridedCopy::StridedCopy(DType from, DType to, const Shape& shape, const Strides& from_strides, const Strides& to_strides,
-                         Isa isa)
+StridedCopy::StridedCopy(DType from, DType to, const Shape& shape, const Strides& from_strides,
+                         const Strides& to_strides, Isa isa)
     : from_(from), to_(to), rows_(isa) {
   MPT_INVARIANT(can_copy(from, to));
   count_ = shape.elements() == 0 ? 0 : 1;
@@ -198,17 +198,22 @@ using TransposeTile = void (*)(const void*, int64_t, void*, int64_t, int64_t, in
 TransposeTile transposer(DType from, DType to) {
   if (from == to) {
     switch (size_of(from)) {
-      case 1: return transpose_tile<uint8_t, uint8_t, Same<uint8_t>>;
-      case 2: return transpose_tile<uint16_t, uint16_t, Same<uint16_t>>;
-      case 4: return transpose_tile<uint32_t, uint32_t, Same<uint32_t>>;
-      default: return transpose_tile<uint64_t, uint64_t, Same<uint64_t>>;
+      case 1:
+        return transpose_tile<uint8_t, uint8_t, Same<uint8_t>>;
+      case 2:
+        return transpose_tile<uint16_t, uint16_t, Same<uint16_t>>;
+      case 4:
+        return transpose_tile<uint32_t, uint32_t, Same<uint32_t>>;
+      default:
+        return transpose_tile<uint64_t, uint64_t, Same<uint64_t>>;
     }
   }
   if (to == DType::f32)
     return from == DType::f16 ? transpose_tile<uint16_t, float, F16ToF32> : transpose_tile<uint16_t, float, BF16ToF32>;
   if (from == DType::f32)
     return to == DType::f16 ? transpose_tile<float, uint16_t, F32ToF16> : transpose_tile<float, uint16_t, F32ToBF16>;
-  return to == DType::bf16 ? transpose_tile<uint16_t, uint16_t, F16ToBF16> : transpose_tile<uint16_t, uint16_t, BF16ToF16>;
+  return to == DType::bf16 ? transpose_tile<uint16_t, uint16_t, F16ToBF16>
+                           : transpose_tile<uint16_t, uint16_t, BF16ToF16>;
 }
 
 }  // namespace
@@ -226,8 +231,8 @@ void StridedCopy::copy_tiles(const Parallel& parallel, const void* from, void* t
       const Walk walk(*this, i / (down * across));
       const int64_t c = i / across % down * tile, r = i % across * tile;
       transpose(static_cast<const char*>(from) + (walk.from + r + c * column_.from) * from_size, column_.from,
-                static_cast<char*>(to) + (walk.to + c + r * row_.to) * to_size, row_.to, std::min(tile, column_.size - c),
-                std::min(tile, row_.size - r));
+                static_cast<char*>(to) + (walk.to + c + r * row_.to) * to_size, row_.to,
+                std::min(tile, column_.size - c), std::min(tile, row_.size - r));
     }
   });
 }

@@ -16,7 +16,8 @@ constexpr bool can_copy(DType from, DType to) { return from == to || (is_element
 class StridedCopy {
  public:
   // Strides in elements, for every axis of `shape`.
-  StridedCopy(DType from, DType to, const Shape& shape, const Strides& from_strides, const Strides& to_strides, Isa isa);
+  StridedCopy(DType from, DType to, const Shape& shape, const Strides& from_strides, const Strides& to_strides,
+              Isa isa);
 
   // from and to point at the first element that is copied.
   void run(const Parallel& parallel, const void* from, void* to) const;

@@ -30,7 +30,8 @@ class NullBackend : public Backend {
 
   void* allocate(uint64_t bytes) override {
     if (bytes == 0) return nullptr;
-    return reinterpret_cast<void*>(static_cast<uintptr_t>(next_.fetch_add((bytes + alignment - 1) / alignment * alignment)));
+    return reinterpret_cast<void*>(
+        static_cast<uintptr_t>(next_.fetch_add((bytes + alignment - 1) / alignment * alignment)));
   }
   void deallocate(void*, uint64_t) noexcept override {}
   void copy_in(void*, const void*, uint64_t) override {}

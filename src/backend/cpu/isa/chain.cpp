@@ -65,40 +65,68 @@ void run_step(const ChainStep& step, const float* a, const float* b, float* to, 
               const StepVars* vars) {
   const float p = step.p, q = step.q;
   switch (step.op) {
-    case Ewise::copy: return map1(a, to, groups, [](float x) { return x; });
-    case Ewise::scale: return map1(a, to, groups, [=](float x) { return scalar::scale(x, p, q); });
-    case Ewise::relu: return map1(a, to, groups, [](float x) { return scalar::relu(x); });
-    case Ewise::leaky_relu: return map1(a, to, groups, [=](float x) { return scalar::leaky_relu(x, p); });
-    case Ewise::gelu: return map1(a, to, groups, [](float x) { return scalar::gelu(x); });
-    case Ewise::gelu_tanh: return map1(a, to, groups, [](float x) { return scalar::gelu_tanh(x); });
-    case Ewise::silu: return map1(a, to, groups, [](float x) { return scalar::silu(x); });
-    case Ewise::sigmoid: return map1(a, to, groups, [](float x) { return sigmoid(x); });
-    case Ewise::tanh: return map1(a, to, groups, [](float x) { return tanh_f32(x); });
-    case Ewise::exp: return map1(a, to, groups, [](float x) { return exp_f32(x); });
-    case Ewise::log: return map1(a, to, groups, [](float x) { return log_f32(x); });
-    case Ewise::sqrt: return map1(a, to, groups, [](float x) { return square_root(x); });
-    case Ewise::square: return map1(a, to, groups, [](float x) { return scalar::square(x); });
-    case Ewise::clamp: return map1(a, to, groups, [=](float x) { return scalar::clamp(x, p, q); });
-    case Ewise::dropout: return dropout(a, to, groups, first, step, *vars);
-    case Ewise::add: return map2(a, b, to, groups, [](float x, float y) { return x + y; });
-    case Ewise::sub: return map2(a, b, to, groups, [](float x, float y) { return x - y; });
-    case Ewise::mul: return map2(a, b, to, groups, [](float x, float y) { return x * y; });
-    case Ewise::div: return map2(a, b, to, groups, [](float x, float y) { return x / y; });
-    case Ewise::relu_grad: return map2(a, b, to, groups, [](float x, float y) { return scalar::relu_grad(x, y); });
+    case Ewise::copy:
+      return map1(a, to, groups, [](float x) { return x; });
+    case Ewise::scale:
+      return map1(a, to, groups, [=](float x) { return scalar::scale(x, p, q); });
+    case Ewise::relu:
+      return map1(a, to, groups, [](float x) { return scalar::relu(x); });
+    case Ewise::leaky_relu:
+      return map1(a, to, groups, [=](float x) { return scalar::leaky_relu(x, p); });
+    case Ewise::gelu:
+      return map1(a, to, groups, [](float x) { return scalar::gelu(x); });
+    case Ewise::gelu_tanh:
+      return map1(a, to, groups, [](float x) { return scalar::gelu_tanh(x); });
+    case Ewise::silu:
+      return map1(a, to, groups, [](float x) { return scalar::silu(x); });
+    case Ewise::sigmoid:
+      return map1(a, to, groups, [](float x) { return sigmoid(x); });
+    case Ewise::tanh:
+      return map1(a, to, groups, [](float x) { return tanh_f32(x); });
+    case Ewise::exp:
+      return map1(a, to, groups, [](float x) { return exp_f32(x); });
+    case Ewise::log:
+      return map1(a, to, groups, [](float x) { return log_f32(x); });
+    case Ewise::sqrt:
+      return map1(a, to, groups, [](float x) { return square_root(x); });
+    case Ewise::square:
+      return map1(a, to, groups, [](float x) { return scalar::square(x); });
+    case Ewise::clamp:
+      return map1(a, to, groups, [=](float x) { return scalar::clamp(x, p, q); });
+    case Ewise::dropout:
+      return dropout(a, to, groups, first, step, *vars);
+    case Ewise::add:
+      return map2(a, b, to, groups, [](float x, float y) { return x + y; });
+    case Ewise::sub:
+      return map2(a, b, to, groups, [](float x, float y) { return x - y; });
+    case Ewise::mul:
+      return map2(a, b, to, groups, [](float x, float y) { return x * y; });
+    case Ewise::div:
+      return map2(a, b, to, groups, [](float x, float y) { return x / y; });
+    case Ewise::relu_grad:
+      return map2(a, b, to, groups, [](float x, float y) { return scalar::relu_grad(x, y); });
     case Ewise::leaky_relu_grad:
       return map2(a, b, to, groups, [=](float x, float y) { return scalar::leaky_relu_grad(x, y, p); });
-    case Ewise::gelu_grad: return map2(a, b, to, groups, [](float x, float y) { return scalar::gelu_grad(x, y); });
+    case Ewise::gelu_grad:
+      return map2(a, b, to, groups, [](float x, float y) { return scalar::gelu_grad(x, y); });
     case Ewise::gelu_tanh_grad:
       return map2(a, b, to, groups, [](float x, float y) { return scalar::gelu_tanh_grad(x, y); });
-    case Ewise::silu_grad: return map2(a, b, to, groups, [](float x, float y) { return scalar::silu_grad(x, y); });
-    case Ewise::sigmoid_grad: return map2(a, b, to, groups, [](float x, float y) { return scalar::sigmoid_grad(x, y); });
-    case Ewise::tanh_grad: return map2(a, b, to, groups, [](float x, float y) { return scalar::tanh_grad(x, y); });
-    case Ewise::log_grad: return map2(a, b, to, groups, [](float x, float y) { return scalar::log_grad(x, y); });
-    case Ewise::sqrt_grad: return map2(a, b, to, groups, [](float x, float y) { return scalar::sqrt_grad(x, y); });
-    case Ewise::square_grad: return map2(a, b, to, groups, [](float x, float y) { return scalar::square_grad(x, y); });
+    case Ewise::silu_grad:
+      return map2(a, b, to, groups, [](float x, float y) { return scalar::silu_grad(x, y); });
+    case Ewise::sigmoid_grad:
+      return map2(a, b, to, groups, [](float x, float y) { return scalar::sigmoid_grad(x, y); });
+    case Ewise::tanh_grad:
+      return map2(a, b, to, groups, [](float x, float y) { return scalar::tanh_grad(x, y); });
+    case Ewise::log_grad:
+      return map2(a, b, to, groups, [](float x, float y) { return scalar::log_grad(x, y); });
+    case Ewise::sqrt_grad:
+      return map2(a, b, to, groups, [](float x, float y) { return scalar::sqrt_grad(x, y); });
+    case Ewise::square_grad:
+      return map2(a, b, to, groups, [](float x, float y) { return scalar::square_grad(x, y); });
     case Ewise::clamp_grad:
       return map2(a, b, to, groups, [=](float x, float y) { return scalar::clamp_grad(x, y, p, q); });
-    case Ewise::count_: return;
+    case Ewise::count_:
+      return;
   }
 }
 
@@ -160,11 +188,13 @@ struct Block {
 
   const float* at(ChainOperand operand) const {
     switch (operand.place) {
-      case ChainPlace::sums: return padded != nullptr ? padded : sums;
+      case ChainPlace::sums:
+        return padded != nullptr ? padded : sums;
       case ChainPlace::direct:
         return padded != nullptr ? padded + (1 + operand.index) * stride
                                  : static_cast<const float*>(inputs[operand.index]) + first;
-      case ChainPlace::slot: break;
+      case ChainPlace::slot:
+        break;
     }
     return memory + operand.index * stride;
   }
@@ -181,7 +211,8 @@ void run_block(const ChainProgram& program, const Block& block, int64_t groups, 
   }
   for (int i = 0; i < program.n_steps; ++i) {
     const ChainStep& step = program.steps[i];
-    run_step(step, block.at(step.a), block.at(step.b), block.memory + step.slot * block.stride, groups, block.first, vars);
+    run_step(step, block.at(step.a), block.at(step.b), block.memory + step.slot * block.stride, groups, block.first,
+             vars);
   }
   for (int i = 0; i < program.n_outputs; ++i) {
     const ChainOutput& output = program.outputs[i];

@@ -25,7 +25,7 @@ struct ChainOperand {
 struct ChainInput {
   int32_t tensor;  // index of its pointer
   Element type;
-  int32_t slot;    // that it is widened into; -1: read where it lies
+  int32_t slot;  // that it is widened into; -1: read where it lies
   int32_t rank;
   int64_t size[chain_max_rank];
   int64_t stride[chain_max_rank];

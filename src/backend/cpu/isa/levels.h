@@ -3,19 +3,19 @@
 #pragma once
 
 #if defined(__x86_64__)
-#define MPT_AT_EACH_LEVEL(...)         \
-  namespace mpt::cpu::portable {       \
-  __VA_ARGS__                          \
-  }                                    \
-  namespace mpt::cpu::avx2 {           \
-  __VA_ARGS__                          \
-  }                                    \
-  namespace mpt::cpu::avx512 {         \
-  __VA_ARGS__                          \
+#define MPT_AT_EACH_LEVEL(...)   \
+  namespace mpt::cpu::portable { \
+  __VA_ARGS__                    \
+  }                              \
+  namespace mpt::cpu::avx2 {     \
+  __VA_ARGS__                    \
+  }                              \
+  namespace mpt::cpu::avx512 {   \
+  __VA_ARGS__                    \
   }
 #else
-#define MPT_AT_EACH_LEVEL(...)         \
-  namespace mpt::cpu::portable {       \
-  __VA_ARGS__                          \
+#define MPT_AT_EACH_LEVEL(...)   \
+  namespace mpt::cpu::portable { \
+  __VA_ARGS__                    \
   }
 #endif

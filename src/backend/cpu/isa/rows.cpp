@@ -7,9 +7,9 @@
 namespace mpt::cpu::MPT_ISA {
 namespace {
 
-constexpr int64_t lanes = 64;   // sums formed side by side
+constexpr int64_t lanes = 64;  // sums formed side by side
 constexpr int64_t block = 16 * lanes;
-constexpr int64_t group = 16;   // rows of columns added one after another
+constexpr int64_t group = 16;  // rows of columns added one after another
 
 MPT_HD float larger(float a, float b) { return ((b > a) | (b != b)) ? b : a; }
 

@@ -35,7 +35,8 @@ MPT_AT_EACH_LEVEL(
     float reduce_row(Combine combine, const RowIn& from, int64_t n);
     // sums[c] = the combination of elements first + r * stride + c over r < rows, for c < columns; columns <= row_block.
     // In groups of 16 rows.
-    void reduce_columns(Combine combine, const RowIn& from, int64_t stride, int64_t rows, int64_t columns, float* sums);)
+    void reduce_columns(Combine combine, const RowIn& from, int64_t stride, int64_t rows, int64_t columns,
+                        float* sums);)
 
 namespace mpt::cpu {
 
