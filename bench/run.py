@@ -191,14 +191,15 @@ def show(workload, sides, records):
         for side, r in zip(sides, records):
             rows.append((side.name if side.peer else "libmpt", side.precision, f"{r['ms_median']:.2f}", f"{r['ms_min']:.2f}",
                          f"{r['ms_max']:.2f}", spread(r.get("ratio"), r.get("ratio_spread")),
-                         *(f"{r[key]:.4g}" if key in r else "" for key in ("bytes_per_parameter", "gb_per_s", "triad_gb_per_s")),
+                         *(f"{r[key]:.4g}" if key in r else ""
+                           for key in ("bytes_per_parameter", "gb_per_s", "triad_gb_per_s")),
                          f"{100 * r['share_of_triad']:.0f} %" if "share_of_triad" in r else ""))
         print_table(rows)
         return
     # Losses after the same number of steps: both sides train, and train the same.
     common = min(len(side.losses) for side in sides)
-    rows = [("side", "precision", "ms", "min", "max", "per s", "to the peer", "to own fp32", "first loss", f"loss @{common + 2}",
-             "planned MB", "act+scratch", "resident MB")]
+    rows = [("side", "precision", "ms", "min", "max", "per s", "to the peer", "to own fp32", "first loss",
+             f"loss @{common + 2}", "planned MB", "act+scratch", "resident MB")]
     for side, r in zip(sides, records):
         plan = r["bytes"]
         rows.append((side.name if side.peer else "libmpt", side.precision, f"{r['ms_median']:.1f}", f"{r['ms_min']:.1f}",
@@ -258,7 +259,8 @@ def main():
     build = library_folder(options)
     python = peer_python(options) if options.peers else None
     records = [measure_start(options, build)]
-    names = [name for one in options.workloads for name in (("optimizer-adamw", "optimizer-sgd") if one == "optimizer" else (one,))]
+    parts = {"optimizer": ["optimizer-adamw", "optimizer-sgd"]}
+    names = [name for one in options.workloads for name in parts.get(one, [one])]
     for workload in names:
         sides = measure(workload, options, build, python)
         measured = records_of(sides)
