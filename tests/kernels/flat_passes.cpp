@@ -109,9 +109,9 @@ void check_near(const char* what, std::size_t i, double found, double exact, dou
   FAIL(std::string(what) << " " << i << ": found " << found << ", exact " << exact << ", may be off by " << allowed);
 }
 
-// Bounds: every moment is a sum of at most three products (6 roundings with those of the gradient and the constants). The weight is
-// w + u, where u goes through at most 24 roundings; `reach` is u with every term's magnitude: what the terms' errors scale
-// with where they cancel.
+// Bounds: every moment is a sum of at most three products (6 roundings with those of the gradient and the constants).
+// The weight is w + u, where u goes through at most 24 roundings; `reach` is u with every term's magnitude: what the
+// terms' errors scale with where they cancel.
 void compare(const Parameters& before, const Parameters& found, const Parameters& exact, const UpdateArgs& args) {
   const OptimizerHyper& h = args.hyper;
   for (std::size_t n = 0; n < before.size(); ++n) {
@@ -145,7 +145,8 @@ void compare(const Parameters& before, const Parameters& found, const Parameters
           const double t = static_cast<double>(args.step);
           const double v = exact[n].moment2[i] / (1 - std::pow(h.beta2, t));
           reach = m_magnitude / (1 - std::pow(h.beta1, t)) / (std::sqrt(v) + h.epsilon) + decay * w;
-          // The trust ratio: the norm of the weights over that of the directions, which the update shows multiplied by it.
+          // The trust ratio: the norm of the weights over that of the directions, which the update shows multiplied by
+          // it.
           if (h.kind == MPT_LAMB && directions > 0) {
             double plain = 0;
             for (std::size_t j = 0; j < before[n].master.size(); ++j) {

@@ -30,7 +30,8 @@ struct Array {
   Array converted(DType t) const { return Array(shape, t, values()); }
 };
 
-// Memory with guard words on both sides, 64-byte aligned, filled with `poison` first. Inputs are copied in and outputs out.
+// Memory with guard words on both sides, 64-byte aligned, filled with `poison` first. Inputs are copied in and outputs
+// out.
 class GuardedBuffer {
  public:
   GuardedBuffer(std::size_t bytes, unsigned char poison);

@@ -224,9 +224,9 @@ void run_in_double(const Graph& graph, std::vector<Array>& arrays, bool backward
   }
 }
 
-// Central differences of step h = 2^-17: the truncation error is h^2 / 6 |f'''| = 1e-11 |f'''|, where the tables' functions have
-// |f'''| up to a thousand; the rounding error is that of the loss, 2^-53 times its terms' magnitude times the sums' length,
-// over h. Both stay below 1e-7 of the loss's and the gradient's sizes.
+// Central differences of step h = 2^-17: the truncation error is h^2 / 6 |f'''| = 1e-11 |f'''|, where the tables'
+// functions have |f'''| up to a thousand; the rounding error is that of the loss, 2^-53 times its terms' magnitude
+// times the sums' length, over h. Both stay below 1e-7 of the loss's and the gradient's sizes.
 void check_finite_differences(const OpCase& op_case) {
   CaseGraph built = build_graph(op_case);
   int64_t elements = 0;

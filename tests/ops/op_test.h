@@ -1,7 +1,7 @@
 // Tables of cases, one table per op, and everything that is checked of each case with no further code:
 //
-//  - every node of the op's graph and of its gradient's, on the CPU in FP32, FP16, BF16 and in mixtures of FP32 and 16 bits,
-//    against the reference in double on the same inputs, within derived tolerances (tolerance.h);
+//  - every node of the op's graph and of its gradient's, on the CPU in FP32, FP16, BF16 and in mixtures of FP32 and 16
+//    bits, against the reference in double on the same inputs, within derived tolerances (tolerance.h);
 //  - gradients against finite differences, in double;
 //  - guard words around every buffer, inputs unchanged, nothing read that wasn't written;
 //  - the same bits from run to run, for 1, 2 and 3 threads, and in place wherever the op allows it.
@@ -48,8 +48,8 @@ class OpTable {
 // Every registered case.
 const std::vector<OpCase>& all_cases();
 
-// The case's graph: inputs, op, and where it is differentiable a loss = the sum of all outputs times random weights, with its
-// backward pass.
+// The case's graph: inputs, op, and where it is differentiable a loss = the sum of all outputs times random weights,
+// with its backward pass.
 struct CaseGraph {
   Graph graph;
   std::vector<Input> inputs;  // the case's, then the weights
@@ -63,7 +63,8 @@ CaseGraph build_graph(const OpCase& op_case);
 // Adds input values to a graph.
 std::vector<ValueId> add_inputs(Graph& graph, const std::vector<Input>& inputs);
 
-// The message with which `build` refuses these shapes; fails the test if it doesn't throw INVALID_ARGUMENT or changes the graph.
+// The message with which `build` refuses these shapes; fails the test if it doesn't throw INVALID_ARGUMENT or changes
+// the graph.
 std::string shape_error_of(const std::vector<Input>& inputs, const Build& build);
 
 // One-step builders.

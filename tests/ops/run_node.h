@@ -17,8 +17,8 @@ struct NodeRun {
   std::string complaint;       // what the guards say: a write beside a buffer, a changed input; empty: nothing
 };
 
-// `inputs` by position (empty arrays for none), in the storage types of the graph. Outputs and scratch hold `poison` before, unless
-// `initial` gives contents (accumulators).
+// `inputs` by position (empty arrays for none), in the storage types of the graph. Outputs and scratch hold `poison`
+// before, unless `initial` gives contents (accumulators).
 NodeRun run_node(Backend& backend, const Graph& graph, const Node& node, const std::vector<Array>& inputs,
                  const StepVars& vars, unsigned char poison, const Sharing& sharing = {},
                  const Array* initial = nullptr);

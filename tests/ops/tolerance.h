@@ -1,5 +1,5 @@
-// How far an FP32 kernel may be from the exact result, element by element: derived from the number of roundings, the lengths of
-// sums and the condition of each op, in any order of summation.
+// How far an FP32 kernel may be from the exact result, element by element: derived from the number of roundings, the
+// lengths of sums and the condition of each op, in any order of summation.
 #pragma once
 
 #include <vector>

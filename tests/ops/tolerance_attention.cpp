@@ -1,5 +1,6 @@
-// Attention. Scores: D products, a scale: (D + 2) u sum |q k|. Probabilities exp(score - maximum) / sum: the scores' errors and
-// the exponent's own rounding, 2 u for exp, and for the running maximum one more exponent and product per block of keys.
+// Attention. Scores: D products, a scale: (D + 2) u sum |q k|. Probabilities exp(score - maximum) / sum: the scores'
+// errors and the exponent's own rounding, 2 u for exp, and for the running maximum one more exponent and product per
+// block of keys.
 #include <algorithm>
 
 #include "ops/tolerance_parts.h"
@@ -60,7 +61,8 @@ class AttentionBound {
     });
   }
 
-  // ds = scale p (dp - delta), dq = sum ds k, dk = sum ds q, dv = sum p dout, with dp = dout . v and delta = dout . out.
+  // ds = scale p (dp - delta), dq = sum ds k, dk = sum ds q, dv = sum p dout, with dp = dout . v and delta = dout .
+  // out.
   void backward() {
     const Values &out = bound_.in[5], &lse = bound_.in[6], &dout = bound_.in[7];
     const double d_terms = static_cast<double>(size_ + 1);

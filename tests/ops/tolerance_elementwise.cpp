@@ -17,8 +17,8 @@ double tanh_gelu_argument(double x) { return 0.7978845608028654 * (x + 0.044715 
 // Half a unit of the subnormals: what an intermediate result there may be off, in units of u.
 const double subnormal = std::ldexp(1.0, -150) / unit;
 
-// The error of one step on exact operands, in units of u. The functions of kernels/numerics/math.h state theirs in units in
-// the last place, which are at most 2 u of the result: exp 2 u, log 2 u, tanh 3 u, sigmoid 5 u, Phi 10 u.
+// The error of one step on exact operands, in units of u. The functions of kernels/numerics/math.h state theirs in
+// units in the last place, which are at most 2 u of the result: exp 2 u, log 2 u, tanh 3 u, sigmoid 5 u, Phi 10 u.
 double own_error(const ElementwiseStep& step, double a, double b, double y) {
   const double size = std::fabs(y);
   switch (step.op) {

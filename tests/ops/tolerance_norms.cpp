@@ -6,8 +6,9 @@
 
 namespace mpt::test {
 
-// exp(x - m) / sum: the exponents have errors of u |x - m|, exp 2 u more; the sum adds n u, the quotient 2 u (an inverse and a
-// product). log_softmax = (x - m) - log(sum): those errors absolute, 2 u of the logarithm, and two differences.
+// exp(x - m) / sum: the exponents have errors of u |x - m|, exp 2 u more; the sum adds n u, the quotient 2 u (an
+// inverse and a product). log_softmax = (x - m) - log(sum): those errors absolute, 2 u of the logarithm, and two
+// differences.
 void bound_softmax(const Bound& bound) {
   const auto& attrs = std::get<SoftmaxAttrs>(bound.node.attrs);
   const ref::AxisView view(bound.in_shape(0), attrs.axis);
@@ -61,9 +62,9 @@ void bound_softmax_grad(const Bound& bound) {
   }
 }
 
-// mean: a sum of n terms and a quotient. x - mean: the mean's error and one rounding. variance: a sum of n squares, each with
-// twice the error of x - mean. rstd: half the relative error of variance + epsilon, and 4 u (sum with epsilon, root, quotient).
-// y: (x - mean) rstd weight + bias.
+// mean: a sum of n terms and a quotient. x - mean: the mean's error and one rounding. variance: a sum of n squares,
+// each with twice the error of x - mean. rstd: half the relative error of variance + epsilon, and 4 u (sum with
+// epsilon, root, quotient). y: (x - mean) rstd weight + bias.
 void bound_norm(const Bound& bound) {
   const auto& attrs = std::get<NormAttrs>(bound.node.attrs);
   const int64_t width = bound.in_shape(0)[-1];

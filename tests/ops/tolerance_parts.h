@@ -1,6 +1,6 @@
-// The derivations, one per family of ops. Notation in the comments: u is the unit roundoff, 2^-24; E(x) the error of x; a sum of
-// n terms in any order and any grouping has an error of at most n u sum |terms| (each term passes at most n roundings).
-// Terms of order u^2 are left out; the bounds' generous length of sums covers them.
+// The derivations, one per family of ops. Notation in the comments: u is the unit roundoff, 2^-24; E(x) the error of x;
+// a sum of n terms in any order and any grouping has an error of at most n u sum |terms| (each term passes at most n
+// roundings). Terms of order u^2 are left out; the bounds' generous length of sums covers them.
 #pragma once
 
 #include <cmath>

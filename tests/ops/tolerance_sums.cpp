@@ -47,8 +47,8 @@ struct LogSumExp {
   double value = 0, error = 0;
 };
 
-// m + log(sum of exp(x - m)): each exponent has the error u |x - m| and exp 2 u more; the log's error is the sum's relative
-// error, 2 u of its own result, and a last sum with m.
+// m + log(sum of exp(x - m)): each exponent has the error u |x - m| and exp 2 u more; the log's error is the sum's
+// relative error, 2 u of its own result, and a last sum with m.
 LogSumExp log_sum_exp(const double* x, int64_t n) {
   const double m = *std::max_element(x, x + n);
   double sum = 0, weighted = 0;

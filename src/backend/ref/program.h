@@ -6,7 +6,8 @@
 
 namespace mpt::ref {
 
-// registers[0 .. inputs-1] hold the inputs; the steps' results follow. `element` is the linear index in the output (dropout).
+// registers[0 .. inputs-1] hold the inputs; the steps' results follow. `element` is the linear index in the output
+// (dropout).
 void run_program(const Program& program, double* registers, int64_t element, const StepVars& vars);
 
 inline int register_count(const Program& program) { return program.inputs + static_cast<int>(program.steps.size()); }

@@ -22,8 +22,8 @@ struct Tensor {
   void set(int64_t i, double x) const;
 };
 
-// Visits the elements of a shape in row-major order and keeps, for up to `max_operands` tensors with strides of their own, the
-// offset that belongs to the current element.
+// Visits the elements of a shape in row-major order and keeps, for up to `max_operands` tensors with strides of their
+// own, the offset that belongs to the current element.
 class Walk {
  public:
   explicit Walk(const Shape& shape) : shape_(shape) {}
