@@ -1,6 +1,7 @@
-/* The update alone: optimizer adamw|sgd fp32|fp16|bf16 [options]: 10 million parameters with gradients of one's own, through
- * unscale, check, norm, update and 16-bit copy. Beside each step runs a STREAM-like triad (McCalpin 1995) on the same number
- * of threads, so that the memory traffic of the update can be told as a share of what the machine moves. */
+/* The update alone: optimizer adamw|sgd fp32|fp16|bf16 [options]: 10 million parameters with gradients of one's own,
+ * through unscale, check, norm, update and 16-bit copy. Beside each step runs a STREAM-like triad (McCalpin 1995) on
+ * the same number of threads, so that the memory traffic of the update can be told as a share of what the machine
+ * moves. */
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -17,7 +18,8 @@
 #define MAX_THREADS 256
 #define WARM_STEPS 2
 
-/* ------------------------------------------------------------------------------------------------------------- triad */
+/* -------------------------------------------------------------------------------------------------------------
+ * triad */
 
 static double *triad_a, *triad_b, *triad_c;
 
@@ -58,7 +60,8 @@ static double triad(void *user, int index) {
   return triad_a[TRIAD_ELEMENTS / 2];
 }
 
-/* ------------------------------------------------------------------------------------------------------------ update */
+/* ------------------------------------------------------------------------------------------------------------
+ * update */
 
 struct session {
   mpt_params *params;
@@ -127,8 +130,8 @@ static mpt_params *make_params(mpt_context *context, mpt_precision precision) {
   return params;
 }
 
-/* Bytes that must move for each parameter: the gradient is read twice (norm and check, then update); master and moments are
- * read and written; the copy is written. */
+/* Bytes that must move for each parameter: the gradient is read twice (norm and check, then update); master and
+ * moments are read and written; the copy is written. */
 static double bytes_per_parameter(int adamw, mpt_precision precision) {
   const double gradient = precision == MPT_PRECISION_FP32 ? 4 : 2, copy = precision == MPT_PRECISION_FP32 ? 0 : 2;
   return 2 * gradient + 8 + (adamw ? 16 : 8) + copy;

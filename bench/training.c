@@ -1,4 +1,5 @@
-/* One training workload in one precision: training mlp|gpt fp32|fp16|bf16 [options]; common/side.h tells what it prints. */
+/* One training workload in one precision: training mlp|gpt fp32|fp16|bf16 [options]; common/side.h tells what it
+ * prints. */
 #include <stdio.h>
 #include <string.h>
 

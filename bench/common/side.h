@@ -20,7 +20,8 @@ struct side_options {
   const char *export_to; /* folder that gets the initial weights and the batches, or NULL */
 };
 
-/* Reads WORKLOAD PRECISION [--threads N] [--device D] [--text FILE] [--export FOLDER]; exits with a message on a mistake. */
+/* Reads WORKLOAD PRECISION [--threads N] [--device D] [--text FILE] [--export FOLDER]; a mistake ends the program with a
+ * message. */
 struct side_options side_options_of(int argc, char **argv);
 
 /* Exits with the library's message unless `status` is MPT_OK. */

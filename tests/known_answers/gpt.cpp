@@ -58,12 +58,13 @@ mpt_tensor build(mpt_model* m) {
                            nullptr);
 }
 
-// Held to 1e-5 of the tensor's greatest element. Between the loss and a gradient lie a few dozen roundings a layer and sums of
-// at most 128 terms, each an error of 2^-24 of what is summed: if all of about 160 went the same way they would add up to
-// 1e-5; as they fall, to about 13 * 2^-24 = 8e-7 =: d. An update of AdamW amplifies an error of its gradient by at most learning
-// rate / epsilon = 30 (where the gradient is near 0; that is why epsilon is 1e-4): with the greatest gradient G = 0.12 a
-// weight is off by 30 d G = 3e-6 after a step at worst; most elements have v far above epsilon^2, a tenth of it. The signs of
-// 20 steps are random, so sqrt(20) of that stays at about 1e-6, beside 2^-24 |w| a step for the weight's own rounding.
+// Held to 1e-5 of the tensor's greatest element. Between the loss and a gradient lie a few dozen roundings a layer
+// and sums of at most 128 terms, each an error of 2^-24 of what is summed: if all of about 160 went the same way they
+// would add up to 1e-5; as they fall, to about 13 * 2^-24 = 8e-7 =: d. An update of AdamW amplifies an error of its
+// gradient by at most learning rate / epsilon = 30 (where the gradient is near 0; that is why epsilon is 1e-4): with
+// the greatest gradient G = 0.12 a weight is off by 30 d G = 3e-6 after a step at worst; most elements have v far
+// above epsilon^2, a tenth of it. The signs of 20 steps are random, so sqrt(20) of that stays at about 1e-6, beside
+// 2^-24 |w| a step for the weight's own rounding.
 void check_close(const std::vector<float>& found, const std::vector<double>& expected, const std::string& what) {
   REQUIRE(found.size() == expected.size());
   double greatest = 0;

@@ -217,8 +217,9 @@ struct Stored {
   }
 };
 
-// The worst of the cases adds up 64 products; with the rounding of each and a few units in the last place of a function, errors
-// stay below about 100 * 2^-24 = 6e-6 of what is summed, which the tensor's greatest element stands for.
+// The worst of the cases adds up 64 products; with the rounding of each and a few units in the last place of a
+// function, errors stay below about 100 * 2^-24 = 6e-6 of what is summed, which the tensor's greatest element stands
+// for.
 void check_close(const Stored& expected, const std::vector<float>& found, const std::string& what) {
   const auto* values = reinterpret_cast<const double*>(expected.bytes.data());
   REQUIRE(expected.array.dtype == MPT_FLOAT64);
