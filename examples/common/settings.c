@@ -137,11 +137,10 @@ bool apply_setting(struct recipe *recipe, const char *setting) {
     set(recipe, i, value);
     return true;
   }
-  fflush(stdout);
-  fail("--set %s: there is no such key; the keys are", setting);
-  for (size_t i = 0; i < FIELDS; ++i) fprintf(stderr, " %s", fields[i].key);
-  fprintf(stderr, " schedule\n");
-  return false;
+  char keys[512];
+  size_t used = 0;
+  for (size_t i = 0; i < FIELDS; ++i) used += (size_t)snprintf(keys + used, sizeof keys - used, "%s, ", fields[i].key);
+  return fail("--set %s: there is no such key; the keys are %sschedule", setting, keys);
 }
 
 bool check_recipe(const struct recipe *recipe) {

@@ -131,6 +131,7 @@ mpt_status mpt_params_allocate(mpt_params* params) {
   return guarded("mpt_params_allocate", [&] {
     const mpt::Call call(checked(params, "params").context, mpt::Context::Access::use);
     if (params->params->allocated()) mpt::fail(MPT_ERROR_INVALID_STATE, "the store is allocated already");
+    MPT_CHECK_ARGUMENT(params->params->count() > 0, "nothing was registered, expected at least one parameter");
     params->params->allocate();
   });
 }

@@ -103,7 +103,6 @@ ParamsBytes Params::planned_bytes(mpt_precision precision) const {
 
 void Params::allocate() {
   if (allocated_) fail(MPT_ERROR_INVALID_STATE, "mpt_params_allocate: found an allocated store, expected one call");
-  MPT_CHECK_ARGUMENT(!parameters_.empty(), "mpt_params_allocate: found no parameters, expected at least one");
   const ParamsBytes bytes = planned_bytes();
   DeviceMemory master(backend_, bytes.master), copy(backend_, bytes.copy16);
   std::vector<float*> masters;
