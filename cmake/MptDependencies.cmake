@@ -4,6 +4,7 @@ find_package(Threads REQUIRED)
 find_package(TBB REQUIRED)
 find_package(nlohmann_json 3.9 REQUIRED)
 
+# oneDNN is measured beside our own matrix multiply in bench/gemm.cpp; the library does not use it.
 # A system oneDNN comes before the one that ./dev puts into the checkout's virtual environment.
 set(MPT_HAVE_ONEDNN OFF)
 if(MPT_ONEDNN)

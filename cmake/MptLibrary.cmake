@@ -18,10 +18,6 @@ add_library(mpt_internal INTERFACE)
 target_include_directories(mpt_internal INTERFACE
   ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR})
 target_link_libraries(mpt_internal INTERFACE mpt_flags Threads::Threads TBB::tbb nlohmann_json::nlohmann_json)
-if(MPT_HAVE_ONEDNN)
-  target_link_libraries(mpt_internal INTERFACE DNNL::dnnl)
-  target_compile_definitions(mpt_internal INTERFACE MPT_HAVE_ONEDNN)
-endif()
 
 add_library(mpt_objects OBJECT ${sources})
 target_link_libraries(mpt_objects PRIVATE mpt_internal)

@@ -1,6 +1,5 @@
 #include "api/builder.h"
 
-
 namespace mpt {
 namespace {
 
@@ -8,15 +7,20 @@ namespace {
 class Snapshot {
  public:
   explicit Snapshot(Graph& graph)
-      : graph_(graph), values_(graph.values.size()), nodes_(graph.nodes.size()), inputs_(graph.inputs.size()),
-        constants_(graph.constants.size()), parameters_(graph.parameters.size()) {}
+      : graph_(graph),
+        values_(graph.values.size()),
+        nodes_(graph.nodes.size()),
+        inputs_(graph.inputs.size()),
+        constants_(graph.constants.size()),
+        parameters_(graph.parameters.size()) {}
 
   void restore() noexcept {
     graph_.values.erase(graph_.values.begin() + static_cast<std::ptrdiff_t>(values_), graph_.values.end());
     graph_.nodes.erase(graph_.nodes.begin() + static_cast<std::ptrdiff_t>(nodes_), graph_.nodes.end());
     graph_.inputs.erase(graph_.inputs.begin() + static_cast<std::ptrdiff_t>(inputs_), graph_.inputs.end());
     graph_.constants.erase(graph_.constants.begin() + static_cast<std::ptrdiff_t>(constants_), graph_.constants.end());
-    graph_.parameters.erase(graph_.parameters.begin() + static_cast<std::ptrdiff_t>(parameters_), graph_.parameters.end());
+    graph_.parameters.erase(graph_.parameters.begin() + static_cast<std::ptrdiff_t>(parameters_),
+                            graph_.parameters.end());
   }
 
  private:

@@ -14,14 +14,16 @@ void require_tensor(const Graph& graph, ValueId id, const char* argument);
 std::string unique_name(const Graph& graph, const std::string& wanted);
 
 // Finds or adds a parameter; a known name must come with the known shape.
-ValueId add_parameter(Graph& graph, const std::string& name, const Shape& shape, const InitializerInfo& initializer, bool keep_fp32);
+ValueId add_parameter(Graph& graph, const std::string& name, const Shape& shape, const InitializerInfo& initializer,
+                      bool keep_fp32);
 
 // Runs body(graph) -> id for an op function. `inputs`: ids that must be there; if one is 0, so is the result.
 mpt_tensor build_op(mpt_model* model, const char* function, const mpt_tensor* inputs, int32_t n_inputs,
                     const std::function<ValueId(Graph&)>& body) noexcept;
 
 template <class Body>
-mpt_tensor build(mpt_model* model, const char* function, std::initializer_list<mpt_tensor> inputs, Body&& body) noexcept {
+mpt_tensor build(mpt_model* model, const char* function, std::initializer_list<mpt_tensor> inputs,
+                 Body&& body) noexcept {
   try {
     return build_op(model, function, inputs.begin(), static_cast<int32_t>(inputs.size()), body);
   } catch (...) {  // std::function without memory

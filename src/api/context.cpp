@@ -23,7 +23,8 @@ mpt_status mpt_context_options_init(mpt_context_options* options, uint64_t struc
 }
 
 mpt_status mpt_allocator_init(mpt_allocator* allocator, uint64_t struct_size) {
-  return guarded("mpt_allocator_init", [&] { mpt::init_struct("mpt_allocator", allocator, struct_size, mpt_allocator{}); });
+  return guarded("mpt_allocator_init",
+                 [&] { mpt::init_struct("mpt_allocator", allocator, struct_size, mpt_allocator{}); });
 }
 
 mpt_status mpt_context_create(mpt_context** out, const mpt_context_options* options) {

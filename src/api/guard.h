@@ -29,7 +29,8 @@ mpt_status guarded(const char* function, Body&& body) noexcept {
 }
 
 inline void copy_text(const std::string& text, char* buffer, uint64_t capacity, uint64_t* out_needed) {
-  MPT_CHECK_ARGUMENT(buffer || capacity == 0, "buffer is NULL and capacity is %llu", static_cast<unsigned long long>(capacity));
+  MPT_CHECK_ARGUMENT(buffer || capacity == 0, "buffer is NULL and capacity is %llu",
+                     static_cast<unsigned long long>(capacity));
   if (out_needed) *out_needed = text.size() + 1;
   if (capacity == 0) return;
   const std::size_t n = std::min<std::size_t>(text.size(), capacity - 1);

@@ -19,7 +19,8 @@ template <class Handle>
 Handle& checked(Handle* handle, const char* argument) {
   using Plain = std::remove_const_t<Handle>;
   MPT_CHECK_ARGUMENT(handle, "%s is NULL, expected a %s", argument, handle_name<Plain>);
-  MPT_CHECK_ARGUMENT(handle->tag == Plain::expected_tag, "%s is no %s (or one that was destroyed)", argument, handle_name<Plain>);
+  MPT_CHECK_ARGUMENT(handle->tag == Plain::expected_tag, "%s is no %s (or one that was destroyed)", argument,
+                     handle_name<Plain>);
   return *handle;
 }
 
@@ -34,14 +35,14 @@ void destroy_handle(Handle* handle) noexcept {
 
 }  // namespace mpt
 
-#define MPT_HANDLE(name, number, members)              \
-  struct name {                                        \
-    static constexpr uint32_t expected_tag = number;   \
-    uint32_t tag = expected_tag;                       \
-    std::shared_ptr<mpt::Context> context;             \
-    members                                            \
-  };                                                   \
-  template <>                                          \
+#define MPT_HANDLE(name, number, members)            \
+  struct name {                                      \
+    static constexpr uint32_t expected_tag = number; \
+    uint32_t tag = expected_tag;                     \
+    std::shared_ptr<mpt::Context> context;           \
+    members                                          \
+  };                                                 \
+  template <>                                        \
   inline constexpr const char* mpt::handle_name<name> = #name;
 
 MPT_HANDLE(mpt_context, 0x6d707401, )

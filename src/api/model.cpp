@@ -18,7 +18,8 @@ Shape read_shape(const Graph& graph, int32_t rank, const int64_t* sizes) {
   MPT_CHECK_ARGUMENT(rank >= 0 && rank <= MPT_MAX_RANK, "rank is %d, expected 0 to %d", rank, MPT_MAX_RANK);
   MPT_CHECK_ARGUMENT(sizes || rank == 0, "shape is NULL for rank %d", rank);
   for (int32_t i = 0; i < rank; ++i)
-    MPT_CHECK_ARGUMENT(sizes[i] > 0 || graph.dims->is_valid(sizes[i]), "shape[%d] is %lld, expected a size of at least 1 or a named dimension", i,
+    MPT_CHECK_ARGUMENT(sizes[i] > 0 || graph.dims->is_valid(sizes[i]),
+                       "shape[%d] is %lld, expected a size of at least 1 or a named dimension", i,
                        static_cast<long long>(sizes[i]));
   const Shape shape(rank, sizes);
   if (shape.is_known()) shape.elements();
@@ -75,8 +76,8 @@ mpt_tensor mpt_model_set_name(mpt_model* model, mpt_tensor tensor, const char* n
   return build(model, "mpt_model_set_name", {tensor}, [&](Graph& graph) {
     require_free_name(graph, name);
     mpt::Value& value = graph.value(tensor);
-    MPT_CHECK_ARGUMENT(value.role == mpt::Role::activation, "'%s' is an input, constant or parameter and keeps its name",
-                       value.name.c_str());
+    MPT_CHECK_ARGUMENT(value.role == mpt::Role::activation,
+                       "'%s' is an input, constant or parameter and keeps its name", value.name.c_str());
     value.name = name;
     return tensor;
   });
@@ -112,8 +113,10 @@ mpt_status mpt_model_set_op_dtype(mpt_model* model, const char* name, mpt_dtype 
     MPT_CHECK_ARGUMENT(dtype == MPT_FLOAT32 || dtype == 0, "dtype is %d, expected MPT_FLOAT32 or 0", dtype);
     for (const mpt::Node& node : model->model->graph.nodes) {
       if (node.name != name) continue;
-      if (dtype == 0) model->model->op_keeps_fp32.erase(name);
-      else model->model->op_keeps_fp32[name] = true;
+      if (dtype == 0)
+        model->model->op_keeps_fp32.erase(name);
+      else
+        model->model->op_keeps_fp32[name] = true;
       return;
     }
     mpt::fail(MPT_ERROR_INVALID_ARGUMENT, "the model has no op '%s': mpt_model_dump lists them", name);
@@ -123,8 +126,8 @@ mpt_status mpt_model_set_op_dtype(mpt_model* model, const char* name, mpt_dtype 
 mpt_status mpt_model_set_class_dtype(mpt_model* model, int32_t op_class, mpt_dtype dtype) {
   return guarded("mpt_model_set_class_dtype", [&] {
     const mpt::Call call(checked(model, "model").context, mpt::Context::Access::use);
-    MPT_CHECK_ARGUMENT(op_class >= MPT_CLASS_MATMUL && op_class <= MPT_CLASS_SHAPE, "op_class is %d, expected %d to %d", op_class,
-                       MPT_CLASS_MATMUL, MPT_CLASS_SHAPE);
+    MPT_CHECK_ARGUMENT(op_class >= MPT_CLASS_MATMUL && op_class <= MPT_CLASS_SHAPE, "op_class is %d, expected %d to %d",
+                       op_class, MPT_CLASS_MATMUL, MPT_CLASS_SHAPE);
     MPT_CHECK_ARGUMENT(dtype == MPT_FLOAT32 || dtype == 0, "dtype is %d, expected MPT_FLOAT32 or 0", dtype);
     model->model->class_keeps_fp32[op_class] = dtype == MPT_FLOAT32;
   });
@@ -205,10 +208,12 @@ mpt_status mpt_param_options_init(mpt_param_options* options, uint64_t struct_si
   });
 }
 
-mpt_tensor mpt_param(mpt_model* model, const char* name, int32_t rank, const int64_t* shape, const mpt_param_options* options) {
+mpt_tensor mpt_param(mpt_model* model, const char* name, int32_t rank, const int64_t* shape,
+                     const mpt_param_options* options) {
   return build(model, "mpt_param", {}, [&](Graph& graph) {
     MPT_CHECK_ARGUMENT(name && *name, "name is NULL or empty");
-    const mpt_param_options o = mpt::read_options("mpt_param_options", options, mpt_param_options{0, MPT_INIT_ZEROS, 0, 1, 0});
+    const mpt_param_options o =
+        mpt::read_options("mpt_param_options", options, mpt_param_options{0, MPT_INIT_ZEROS, 0, 1, 0});
     const mpt_initializer kind = o.initializer == MPT_INIT_DEFAULT ? MPT_INIT_ZEROS : o.initializer;
     return mpt::add_parameter(graph, name, read_shape(graph, rank, shape), {kind, o.a, o.b, 1, 1}, o.keep_fp32 != 0);
   });

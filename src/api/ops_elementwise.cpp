@@ -16,9 +16,11 @@ mpt_tensor unary(mpt_model* model, const char* function, Ewise op, mpt_tensor x,
   return build(model, function, {x}, [&](Graph& graph) {
     MPT_CHECK_ARGUMENT(std::isfinite(p) && std::isfinite(q), "a number is not finite: %g, %g", p, q);
     const std::string name = std::string(mpt::name_of(op)) + "_" + std::to_string(graph.nodes.size());
-    return graph.apply(OpKind::elementwise, name,
-                       ElementwiseAttrs{mpt::single_step(op, static_cast<float>(p), static_cast<float>(q), graph.building_stream_id), {}},
-                       {x});
+    return graph.apply(
+        OpKind::elementwise, name,
+        ElementwiseAttrs{mpt::single_step(op, static_cast<float>(p), static_cast<float>(q), graph.building_stream_id),
+                         {}},
+        {x});
   });
 }
 
@@ -58,8 +60,9 @@ mpt_tensor mpt_clamp(mpt_model* m, mpt_tensor x, double low, double high) {
   return build(m, "mpt_clamp", {x}, [&](Graph& graph) {
     MPT_CHECK_ARGUMENT(low <= high, "low is %g and high is %g, expected low <= high", low, high);
     const std::string name = "clamp_" + std::to_string(graph.nodes.size());
-    return graph.apply(OpKind::elementwise, name,
-                       ElementwiseAttrs{mpt::single_step(Ewise::clamp, static_cast<float>(low), static_cast<float>(high)), {}}, {x});
+    return graph.apply(
+        OpKind::elementwise, name,
+        ElementwiseAttrs{mpt::single_step(Ewise::clamp, static_cast<float>(low), static_cast<float>(high)), {}}, {x});
   });
 }
 
@@ -68,9 +71,10 @@ mpt_tensor mpt_dropout(mpt_model* m, mpt_tensor x, double rate) {
     MPT_CHECK_ARGUMENT(rate >= 0 && rate < 1, "rate is %g, expected 0 <= rate < 1", rate);
     if (rate == 0) return x;
     const std::string name = "dropout_" + std::to_string(graph.nodes.size());
-    return graph.apply(OpKind::elementwise, name,
-                       ElementwiseAttrs{mpt::single_step(Ewise::dropout, static_cast<float>(rate), 0, graph.building_stream_id), {}},
-                       {x});
+    return graph.apply(
+        OpKind::elementwise, name,
+        ElementwiseAttrs{mpt::single_step(Ewise::dropout, static_cast<float>(rate), 0, graph.building_stream_id), {}},
+        {x});
   });
 }
 

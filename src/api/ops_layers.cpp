@@ -80,11 +80,13 @@ void require_optional(const Graph& graph, const mpt_attention_options& o) {
   if (o.key_lengths != none) mpt::require_tensor(graph, o.key_lengths, "options.key_lengths");
 }
 
-mpt_tensor norm(mpt_model* model, const char* function, const char* name, mpt_tensor x, const mpt_norm_options* options, bool rms) {
+mpt_tensor norm(mpt_model* model, const char* function, const char* name, mpt_tensor x, const mpt_norm_options* options,
+                bool rms) {
   return build(model, function, {x}, [&](Graph& graph) {
     const std::string layer = require_name(name);
     const mpt_norm_options o = mpt::read_options("mpt_norm_options", options, default_norm);
-    MPT_CHECK_ARGUMENT(std::isfinite(o.epsilon) && o.epsilon >= 0, "epsilon is %g, expected a finite number of at least 0", o.epsilon);
+    MPT_CHECK_ARGUMENT(std::isfinite(o.epsilon) && o.epsilon >= 0,
+                       "epsilon is %g, expected a finite number of at least 0", o.epsilon);
     ValueId weight = none, bias = none;
     if (o.scale) {
       const int64_t size = known_last_size(graph, x);
@@ -94,7 +96,8 @@ mpt_tensor norm(mpt_model* model, const char* function, const char* name, mpt_te
       const int64_t size = known_last_size(graph, x);
       bias = mpt::add_parameter(graph, layer + ".bias", Shape{size}, {MPT_INIT_ZEROS, 0, 0, 1, 1}, true);
     }
-    return graph.apply(OpKind::norm, mpt::unique_name(graph, layer), mpt::NormAttrs{rms, o.epsilon, ~0u}, {x, weight, bias, none});
+    return graph.apply(OpKind::norm, mpt::unique_name(graph, layer), mpt::NormAttrs{rms, o.epsilon, ~0u},
+                       {x, weight, bias, none});
   });
 }
 
@@ -109,10 +112,12 @@ mpt_tensor mpt_matmul(mpt_model* model, mpt_tensor a, mpt_tensor b, int32_t tran
 }
 
 mpt_status mpt_linear_options_init(mpt_linear_options* options, uint64_t struct_size) {
-  return guarded("mpt_linear_options_init", [&] { mpt::init_struct("mpt_linear_options", options, struct_size, default_linear); });
+  return guarded("mpt_linear_options_init",
+                 [&] { mpt::init_struct("mpt_linear_options", options, struct_size, default_linear); });
 }
 
-mpt_tensor mpt_linear(mpt_model* model, const char* name, mpt_tensor x, int64_t features, const mpt_linear_options* options) {
+mpt_tensor mpt_linear(mpt_model* model, const char* name, mpt_tensor x, int64_t features,
+                      const mpt_linear_options* options) {
   return build(model, "mpt_linear", {x}, [&](Graph& graph) {
     const std::string layer = require_name(name);
     const mpt_linear_options o = mpt::read_options("mpt_linear_options", options, default_linear);
@@ -121,7 +126,8 @@ mpt_tensor mpt_linear(mpt_model* model, const char* name, mpt_tensor x, int64_t 
 }
 
 mpt_status mpt_norm_options_init(mpt_norm_options* options, uint64_t struct_size) {
-  return guarded("mpt_norm_options_init", [&] { mpt::init_struct("mpt_norm_options", options, struct_size, default_norm); });
+  return guarded("mpt_norm_options_init",
+                 [&] { mpt::init_struct("mpt_norm_options", options, struct_size, default_norm); });
 }
 
 mpt_tensor mpt_layer_norm(mpt_model* model, const char* name, mpt_tensor x, const mpt_norm_options* options) {
@@ -154,14 +160,17 @@ mpt_tensor mpt_multi_head_attention(mpt_model* model, const char* name, mpt_tens
     const std::string layer = require_name(name);
     const mpt_attention_options o = mpt::read_options("mpt_attention_options", options, default_attention);
     const mpt_linear_options l = mpt::read_options("mpt_linear_options", linear_options, default_linear);
-    MPT_CHECK_ARGUMENT(o.kv_heads == 0 || o.kv_heads == heads, "kv_heads is %d, expected 0 or heads %d", o.kv_heads, heads);
+    MPT_CHECK_ARGUMENT(o.kv_heads == 0 || o.kv_heads == heads, "kv_heads is %d, expected 0 or heads %d", o.kv_heads,
+                       heads);
     require_optional(graph, o);
     const int64_t features = known_last_size(graph, x);
     AttentionAttrs attrs = attention_attrs(heads, o);
     attrs.packed = true;
-    MPT_CHECK_ARGUMENT(features % heads == 0, "%s: the last size is not a multiple of %d heads", graph.describe(x).c_str(), heads);
+    MPT_CHECK_ARGUMENT(features % heads == 0, "%s: the last size is not a multiple of %d heads",
+                       graph.describe(x).c_str(), heads);
     set_default_scale(&attrs, features, heads);
-    const ValueId qkv = linear(graph, layer + ".in_proj", x, 3 * features, l, layer + ".in_proj_weight", layer + ".in_proj_bias");
+    const ValueId qkv =
+        linear(graph, layer + ".in_proj", x, 3 * features, l, layer + ".in_proj_weight", layer + ".in_proj_bias");
     const ValueId mixed = graph.apply(OpKind::attention, mpt::unique_name(graph, layer + ".attention"), attrs,
                                       {qkv, none, none, o.mask, o.key_lengths});
     return linear(graph, layer + ".out_proj", mixed, features, l, layer + ".out_proj.weight", layer + ".out_proj.bias");

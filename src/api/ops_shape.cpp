@@ -20,13 +20,16 @@ mpt_tensor reduce(mpt_model* model, const char* function, mpt::Reduction reducti
                   const int32_t* axes, int32_t keep) {
   return build(model, function, {x}, [&](Graph& graph) {
     const int rank = graph.shape(x).rank();
-    MPT_CHECK_ARGUMENT(count >= 0 && count <= rank && (axes || count == 0), "count is %d for a tensor of rank %d", count, rank);
+    MPT_CHECK_ARGUMENT(count >= 0 && count <= rank && (axes || count == 0), "count is %d for a tensor of rank %d",
+                       count, rank);
     mpt::ReduceAttrs attrs{reduction, {}, keep != 0};
     for (int i = 0; i < (count == 0 ? rank : count); ++i)
       attrs.axes.push_back(count == 0 ? i : mpt::normalize_axis(axes[i], rank, function));
     std::sort(attrs.axes.begin(), attrs.axes.end());
-    MPT_CHECK_ARGUMENT(std::adjacent_find(attrs.axes.begin(), attrs.axes.end()) == attrs.axes.end(), "an axis is given twice");
-    return graph.apply(OpKind::reduce, std::string(function + 4) + "_" + std::to_string(graph.nodes.size()), attrs, {x});
+    MPT_CHECK_ARGUMENT(std::adjacent_find(attrs.axes.begin(), attrs.axes.end()) == attrs.axes.end(),
+                       "an axis is given twice");
+    return graph.apply(OpKind::reduce, std::string(function + 4) + "_" + std::to_string(graph.nodes.size()), attrs,
+                       {x});
   });
 }
 
@@ -65,8 +68,9 @@ mpt_tensor mpt_reshape(mpt_model* model, mpt_tensor x, int32_t rank, const int64
         MPT_CHECK_ARGUMENT(attrs.rest_axis < 0, "two sizes are -1; one size may be the rest");
         attrs.rest_axis = i;
       } else {
-        MPT_CHECK_ARGUMENT(shape[i] > 0 || graph.dims->is_valid(shape[i]), "shape[%d] is %lld, expected a size, -1 or a named dimension",
-                           i, static_cast<long long>(shape[i]));
+        MPT_CHECK_ARGUMENT(shape[i] > 0 || graph.dims->is_valid(shape[i]),
+                           "shape[%d] is %lld, expected a size, -1 or a named dimension", i,
+                           static_cast<long long>(shape[i]));
       }
       attrs.shape.push_back(shape[i]);
     }
@@ -78,7 +82,8 @@ mpt_tensor mpt_transpose(mpt_model* model, mpt_tensor x, const int32_t* axes) {
   return build(model, "mpt_transpose", {x}, [&](Graph& graph) {
     const int rank = graph.shape(x).rank();
     mpt::TransposeAttrs attrs;
-    for (int i = 0; i < rank; ++i) attrs.axes.push_back(axes ? mpt::normalize_axis(axes[i], rank, "mpt_transpose") : rank - 1 - i);
+    for (int i = 0; i < rank; ++i)
+      attrs.axes.push_back(axes ? mpt::normalize_axis(axes[i], rank, "mpt_transpose") : rank - 1 - i);
     return graph.apply(OpKind::transpose, "", attrs, {x});
   });
 }
@@ -125,16 +130,20 @@ mpt_tensor mpt_max(mpt_model* m, mpt_tensor x, int32_t count, const int32_t* axe
 }
 
 mpt_tensor mpt_softmax(mpt_model* m, mpt_tensor x, int32_t axis) { return softmax(m, "mpt_softmax", x, axis, false); }
-mpt_tensor mpt_log_softmax(mpt_model* m, mpt_tensor x, int32_t axis) { return softmax(m, "mpt_log_softmax", x, axis, true); }
+mpt_tensor mpt_log_softmax(mpt_model* m, mpt_tensor x, int32_t axis) {
+  return softmax(m, "mpt_log_softmax", x, axis, true);
+}
 
 mpt_status mpt_loss_options_init(mpt_loss_options* options, uint64_t struct_size) {
-  return guarded("mpt_loss_options_init", [&] { mpt::init_struct("mpt_loss_options", options, struct_size, default_loss); });
+  return guarded("mpt_loss_options_init",
+                 [&] { mpt::init_struct("mpt_loss_options", options, struct_size, default_loss); });
 }
 
 mpt_tensor mpt_cross_entropy(mpt_model* model, mpt_tensor logits, mpt_tensor labels, const mpt_loss_options* options) {
   return build(model, "mpt_cross_entropy", {logits, labels}, [&](Graph& graph) {
     const mpt_loss_options o = mpt::read_options("mpt_loss_options", options, default_loss);
-    MPT_CHECK_ARGUMENT(o.label_smoothing >= 0 && o.label_smoothing < 1, "label_smoothing is %g, expected 0 <= s < 1", o.label_smoothing);
+    MPT_CHECK_ARGUMENT(o.label_smoothing >= 0 && o.label_smoothing < 1, "label_smoothing is %g, expected 0 <= s < 1",
+                       o.label_smoothing);
     return graph.apply(OpKind::cross_entropy, "cross_entropy_" + std::to_string(graph.nodes.size()),
                        mpt::CrossEntropyAttrs{reads_mean(o), o.label_smoothing, o.ignore_index}, {logits, labels});
   });
@@ -155,13 +164,16 @@ mpt_status mpt_custom_options_init(mpt_custom_options* options, uint64_t struct_
                  [&] { mpt::init_struct("mpt_custom_options", options, struct_size, mpt_custom_options{}); });
 }
 
-mpt_tensor mpt_custom(mpt_model* model, int32_t n_inputs, const mpt_tensor* inputs, int32_t n_outputs, const int32_t* out_ranks,
-                      const int64_t* out_shapes, const mpt_custom_options* options, mpt_tensor* out_tensors) {
+mpt_tensor mpt_custom(mpt_model* model, int32_t n_inputs, const mpt_tensor* inputs, int32_t n_outputs,
+                      const int32_t* out_ranks, const int64_t* out_shapes, const mpt_custom_options* options,
+                      mpt_tensor* out_tensors) {
   constexpr int32_t most = 64;
-  if (n_inputs < 1 || n_inputs > most || !inputs || n_outputs < 1 || n_outputs > most || !out_ranks || !out_tensors || !options)
+  if (n_inputs < 1 || n_inputs > most || !inputs || n_outputs < 1 || n_outputs > most || !out_ranks || !out_tensors ||
+      !options)
     return build(model, "mpt_custom", {}, [&](Graph&) -> ValueId {
-      mpt::fail(MPT_ERROR_INVALID_ARGUMENT, "n_inputs is %d and n_outputs is %d, expected 1 to %d, or a pointer is NULL", n_inputs,
-                n_outputs, most);
+      mpt::fail(MPT_ERROR_INVALID_ARGUMENT,
+                "n_inputs is %d and n_outputs is %d, expected 1 to %d, or a pointer is NULL", n_inputs, n_outputs,
+                most);
     });
   return mpt::build_op(model, "mpt_custom", inputs, n_inputs, [&](Graph& graph) {
     const mpt_custom_options o = mpt::read_options("mpt_custom_options", options, mpt_custom_options{});
@@ -176,17 +188,18 @@ mpt_tensor mpt_custom(mpt_model* model, int32_t n_inputs, const mpt_tensor* inpu
     attrs.n_outputs = n_outputs;
     const int64_t* sizes = out_shapes;
     for (int32_t i = 0; i < n_outputs; ++i) {
-      MPT_CHECK_ARGUMENT(out_ranks[i] >= 0 && out_ranks[i] <= MPT_MAX_RANK && (sizes || out_ranks[i] == 0), "out_ranks[%d] is %d", i,
-                         out_ranks[i]);
+      MPT_CHECK_ARGUMENT(out_ranks[i] >= 0 && out_ranks[i] <= MPT_MAX_RANK && (sizes || out_ranks[i] == 0),
+                         "out_ranks[%d] is %d", i, out_ranks[i]);
       Shape shape;
       for (int32_t axis = 0; axis < out_ranks[i]; ++axis, ++sizes) {
-        MPT_CHECK_ARGUMENT(*sizes > 0 || graph.dims->is_valid(*sizes), "output %d: size %d is %lld", i, axis, static_cast<long long>(*sizes));
+        MPT_CHECK_ARGUMENT(*sizes > 0 || graph.dims->is_valid(*sizes), "output %d: size %d is %lld", i, axis,
+                           static_cast<long long>(*sizes));
         shape.push_back(*sizes);
       }
       attrs.out_shapes.push_back(shape);
     }
-    const mpt::NodeId id = graph.add(OpKind::custom, mpt::unique_name(graph, o.name && *o.name ? o.name : "custom"), attrs,
-                                     std::vector<ValueId>(inputs, inputs + n_inputs));
+    const mpt::NodeId id = graph.add(OpKind::custom, mpt::unique_name(graph, o.name && *o.name ? o.name : "custom"),
+                                     attrs, std::vector<ValueId>(inputs, inputs + n_inputs));
     std::copy(graph.node(id).outputs.begin(), graph.node(id).outputs.end(), out_tensors);
     return out_tensors[0];
   });

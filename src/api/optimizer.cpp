@@ -49,7 +49,8 @@ mpt_status mpt_optimizer_options_init(mpt_optimizer_options* options, uint64_t s
   });
 }
 
-mpt_status mpt_optimizer_options_init_kind(mpt_optimizer_options* options, uint64_t struct_size, mpt_optimizer_kind kind) {
+mpt_status mpt_optimizer_options_init_kind(mpt_optimizer_options* options, uint64_t struct_size,
+                                           mpt_optimizer_kind kind) {
   return guarded("mpt_optimizer_options_init_kind", [&] {
     mpt::init_struct("mpt_optimizer_options", options, struct_size,
                      mpt::Optimizer::default_options(kind, "mpt_optimizer_options_init_kind"));
@@ -62,13 +63,13 @@ mpt_status mpt_group_options_init(mpt_group_options* options, uint64_t struct_si
 }
 
 mpt_status mpt_update_statistics_init(mpt_update_statistics* statistics, uint64_t struct_size) {
-  return guarded("mpt_update_statistics_init", [&] {
-    mpt::init_struct("mpt_update_statistics", statistics, struct_size, mpt_update_statistics{});
-  });
+  return guarded("mpt_update_statistics_init",
+                 [&] { mpt::init_struct("mpt_update_statistics", statistics, struct_size, mpt_update_statistics{}); });
 }
 
 mpt_status mpt_step_result_init(mpt_step_result* result, uint64_t struct_size) {
-  return guarded("mpt_step_result_init", [&] { mpt::init_struct("mpt_step_result", result, struct_size, mpt_step_result{}); });
+  return guarded("mpt_step_result_init",
+                 [&] { mpt::init_struct("mpt_step_result", result, struct_size, mpt_step_result{}); });
 }
 
 mpt_status mpt_optimizer_create(mpt_optimizer** out, mpt_params* params, const mpt_optimizer_options* options) {
@@ -81,7 +82,8 @@ mpt_status mpt_optimizer_create(mpt_optimizer** out, mpt_params* params, const m
       schedule = mpt::read_options("mpt_schedule_options", o.schedule, default_schedule());
       o.schedule = &schedule;
     }
-    if (!params->params->allocated()) mpt::fail(MPT_ERROR_INVALID_STATE, "the store has no memory yet: call mpt_params_allocate first");
+    if (!params->params->allocated())
+      mpt::fail(MPT_ERROR_INVALID_STATE, "the store has no memory yet: call mpt_params_allocate first");
     handle.context = params->context;
     handle.optimizer = std::make_shared<mpt::Optimizer>(params->params, o);
   });
@@ -119,7 +121,8 @@ mpt_status mpt_optimizer_step(mpt_optimizer* optimizer, mpt_scaler* scaler, mpt_
   return guarded("mpt_optimizer_step", [&] {
     const mpt::Call call(checked(optimizer, "optimizer").context, mpt::Context::Access::use);
     if (scaler)
-      MPT_CHECK_ARGUMENT(checked(scaler, "scaler").context == optimizer->context, "optimizer and scaler are of different contexts");
+      MPT_CHECK_ARGUMENT(checked(scaler, "scaler").context == optimizer->context,
+                         "optimizer and scaler are of different contexts");
     mpt_step_result r{};
     if (result) mpt::write_struct("mpt_step_result", result, r);
     optimizer->optimizer->step(scaler ? scaler->scaler.get() : nullptr, &r);
@@ -136,7 +139,9 @@ mpt_status mpt_optimizer_get_average(mpt_optimizer* optimizer, const char* name,
     MPT_CHECK_ARGUMENT(slot >= 0, "the store has no parameter '%s'", name);
     mpt::check_array(*array, "'" + std::string(name) + "'");
     const float* average = optimizer->optimizer->average(slot);
-    if (!average) mpt::fail(MPT_ERROR_INVALID_STATE, "'%s' has no weight average: set average_decay in the optimizer's options", name);
+    if (!average)
+      mpt::fail(MPT_ERROR_INVALID_STATE, "'%s' has no weight average: set average_decay in the optimizer's options",
+                name);
     std::vector<float> host(static_cast<std::size_t>(params.parameter(slot).count));
     params.backend()->copy_out(host.data(), average, host.size() * sizeof(float));
     mpt::write_array(host.data(), mpt::DType::f32, params.parameter(slot).shape, *array, "'" + std::string(name) + "'");

@@ -17,8 +17,8 @@ mpt::ParamsConfig read_config(const mpt_params_options* options, const std::shar
   const mpt_params_options o = mpt::read_options("mpt_params_options", options, default_options);
   MPT_CHECK_ARGUMENT(o.precision >= MPT_PRECISION_FP32 && o.precision <= MPT_PRECISION_BF16,
                      "precision is %d, expected MPT_PRECISION_FP32, _FP16 or _BF16", o.precision);
-  MPT_CHECK_ARGUMENT(o.gradient_dtype == 0 || o.gradient_dtype == MPT_FLOAT32, "gradient_dtype is %d, expected 0 or MPT_FLOAT32",
-                     o.gradient_dtype);
+  MPT_CHECK_ARGUMENT(o.gradient_dtype == 0 || o.gradient_dtype == MPT_FLOAT32,
+                     "gradient_dtype is %d, expected 0 or MPT_FLOAT32", o.gradient_dtype);
   mpt::ParamsConfig config;
   config.precision = o.precision;
   config.no_master = o.no_master != 0;
@@ -57,12 +57,13 @@ void warn_of_overflow(const mpt::Context& context, const mpt::CheckpointTensor& 
   for (int64_t i = 0; i < tensor.shape.elements(); ++i)
     if (std::isfinite(values[i]) && std::fabs(values[i]) >= first_infinite) ++count;
   if (count > 0)
-    context.log(MPT_LOG_WARNING, "'%s': %lld weights are infinite in float16", tensor.name.c_str(), static_cast<long long>(count));
+    context.log(MPT_LOG_WARNING, "'%s': %lld weights are infinite in float16", tensor.name.c_str(),
+                static_cast<long long>(count));
 }
 
 Part read_part(int32_t part) {
-  MPT_CHECK_ARGUMENT(part >= MPT_PART_MASTER && part <= MPT_PART_GRADIENT, "part is %d, expected MPT_PART_MASTER to MPT_PART_GRADIENT",
-                     part);
+  MPT_CHECK_ARGUMENT(part >= MPT_PART_MASTER && part <= MPT_PART_GRADIENT,
+                     "part is %d, expected MPT_PART_MASTER to MPT_PART_GRADIENT", part);
   return static_cast<Part>(part);
 }
 
@@ -71,7 +72,8 @@ Part read_part(int32_t part) {
 extern "C" {
 
 mpt_status mpt_params_options_init(mpt_params_options* options, uint64_t struct_size) {
-  return guarded("mpt_params_options_init", [&] { mpt::init_struct("mpt_params_options", options, struct_size, default_options); });
+  return guarded("mpt_params_options_init",
+                 [&] { mpt::init_struct("mpt_params_options", options, struct_size, default_options); });
 }
 
 mpt_status mpt_load_options_init(mpt_load_options* options, uint64_t struct_size) {
@@ -108,12 +110,16 @@ mpt_status mpt_params_register(mpt_params* params, const char* name, int32_t ran
   return guarded("mpt_params_register", [&] {
     const mpt::Call call(checked(params, "params").context, mpt::Context::Access::use);
     MPT_CHECK_ARGUMENT(name && *name, "name is NULL or empty");
-    MPT_CHECK_ARGUMENT(rank >= 0 && rank <= MPT_MAX_RANK && (shape || rank == 0), "'%s': rank is %d or shape is NULL", name, rank);
+    MPT_CHECK_ARGUMENT(rank >= 0 && rank <= MPT_MAX_RANK && (shape || rank == 0), "'%s': rank is %d or shape is NULL",
+                       name, rank);
     for (int32_t i = 0; i < rank; ++i)
-      MPT_CHECK_ARGUMENT(shape[i] > 0, "'%s': shape[%d] is %lld, expected at least 1", name, i, static_cast<long long>(shape[i]));
-    const mpt_param_options o = mpt::read_options("mpt_param_options", options, mpt_param_options{0, MPT_INIT_ZEROS, 0, 1, 0});
+      MPT_CHECK_ARGUMENT(shape[i] > 0, "'%s': shape[%d] is %lld, expected at least 1", name, i,
+                         static_cast<long long>(shape[i]));
+    const mpt_param_options o =
+        mpt::read_options("mpt_param_options", options, mpt_param_options{0, MPT_INIT_ZEROS, 0, 1, 0});
     if (params->params->allocated()) mpt::fail(MPT_ERROR_INVALID_STATE, "'%s': the store is allocated already", name);
-    mpt::InitializerInfo initializer{o.initializer == MPT_INIT_DEFAULT ? MPT_INIT_ZEROS : o.initializer, o.a, o.b, 1, 1};
+    mpt::InitializerInfo initializer{o.initializer == MPT_INIT_DEFAULT ? MPT_INIT_ZEROS : o.initializer, o.a, o.b, 1,
+                                     1};
     mpt::set_fans(mpt::Shape(rank, shape), &initializer);
     params->params->add(name, mpt::Shape(rank, shape), initializer, o.keep_fp32 != 0);
   });

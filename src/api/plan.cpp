@@ -18,26 +18,30 @@ mpt_status mpt_memory_report_init(mpt_memory_report* report, uint64_t struct_siz
 }
 
 mpt_status mpt_plan_options_init(mpt_plan_options* options, uint64_t struct_size) {
-  return guarded("mpt_plan_options_init", [&] { mpt::init_struct("mpt_plan_options", options, struct_size, default_options); });
+  return guarded("mpt_plan_options_init",
+                 [&] { mpt::init_struct("mpt_plan_options", options, struct_size, default_options); });
 }
 
-mpt_status mpt_plan_create(mpt_plan** out, mpt_params* params, int32_t n_outputs, const mpt_tensor* outputs, int32_t n_dims,
-                           const char* const* dim_names, const int64_t* dim_sizes, const mpt_plan_options* options) {
+mpt_status mpt_plan_create(mpt_plan** out, mpt_params* params, int32_t n_outputs, const mpt_tensor* outputs,
+                           int32_t n_dims, const char* const* dim_names, const int64_t* dim_sizes,
+                           const mpt_plan_options* options) {
   return mpt::created("mpt_plan_create", out, [&](mpt_plan& handle) {
     const mpt::Call call(checked(params, "params").context, mpt::Context::Access::use);
     MPT_CHECK_ARGUMENT(params->model, "the parameter store was made without a model");
     params->model->throw_error();
     const mpt_plan_options o = mpt::read_options("mpt_plan_options", options, default_options);
-    MPT_CHECK_ARGUMENT(n_outputs >= 1 && outputs, "n_outputs is %d or outputs is NULL, expected at least one", n_outputs);
-    MPT_CHECK_ARGUMENT(n_dims >= 0 && (n_dims == 0 || (dim_names && dim_sizes)), "n_dims is %d or an array is NULL", n_dims);
+    MPT_CHECK_ARGUMENT(n_outputs >= 1 && outputs, "n_outputs is %d or outputs is NULL, expected at least one",
+                       n_outputs);
+    MPT_CHECK_ARGUMENT(n_dims >= 0 && (n_dims == 0 || (dim_names && dim_sizes)), "n_dims is %d or an array is NULL",
+                       n_dims);
     mpt::PlanRequest& request = handle.request;
     for (int32_t i = 0; i < n_outputs; ++i) {
       mpt::require_tensor(params->model->graph, outputs[i], "an output");
       request.outputs.push_back(outputs[i]);
     }
     for (int32_t i = 0; i < n_dims; ++i) {
-      MPT_CHECK_ARGUMENT(dim_names[i] && dim_sizes[i] > 0, "dimension %d has no name or size %lld, expected at least 1", i,
-                         static_cast<long long>(dim_sizes[i]));
+      MPT_CHECK_ARGUMENT(dim_names[i] && dim_sizes[i] > 0, "dimension %d has no name or size %lld, expected at least 1",
+                         i, static_cast<long long>(dim_sizes[i]));
       request.sizes[dim_names[i]] = dim_sizes[i];
     }
     if (o.training) request.loss = outputs[0];
@@ -65,7 +69,8 @@ mpt_status mpt_plan_memory(mpt_plan* plan, mpt_memory_report* out) {
     const mpt::Call call(checked(plan, "plan").context, mpt::Context::Access::use);
     MPT_CHECK_ARGUMENT(out, "out is NULL");
     mpt_memory_report report{};
-    mpt::report_memory(plan->context, *plan->model, *plan->params, plan->request, {plan->optimizer.get()}, plan->plan.get(), &report);
+    mpt::report_memory(plan->context, *plan->model, *plan->params, plan->request, {plan->optimizer.get()},
+                       plan->plan.get(), &report);
     mpt::write_struct("mpt_memory_report", out, report);
   });
 }

@@ -31,7 +31,8 @@ mpt_status mpt_scaler_options_init(mpt_scaler_options* options, uint64_t struct_
 }
 
 mpt_status mpt_scaler_state_init(mpt_scaler_state* state, uint64_t struct_size) {
-  return guarded("mpt_scaler_state_init", [&] { mpt::init_struct("mpt_scaler_state", state, struct_size, mpt_scaler_state{}); });
+  return guarded("mpt_scaler_state_init",
+                 [&] { mpt::init_struct("mpt_scaler_state", state, struct_size, mpt_scaler_state{}); });
 }
 
 mpt_status mpt_scaler_create(mpt_scaler** out, mpt_context* context, const mpt_scaler_options* options) {
@@ -57,9 +58,11 @@ mpt_status mpt_scaler_get_state(mpt_scaler* scaler, mpt_scaler_state* out) {
 mpt_status mpt_scaler_begin(mpt_scaler* scaler, mpt_params* params, double* out_scale) {
   return guarded("mpt_scaler_begin", [&] {
     const mpt::Call call(checked(scaler, "scaler").context, mpt::Context::Access::use);
-    MPT_CHECK_ARGUMENT(checked(params, "params").context == scaler->context, "scaler and params are of different contexts");
+    MPT_CHECK_ARGUMENT(checked(params, "params").context == scaler->context,
+                       "scaler and params are of different contexts");
     MPT_CHECK_ARGUMENT(out_scale, "out_scale is NULL");
-    if (!params->params->allocated()) mpt::fail(MPT_ERROR_INVALID_STATE, "the store has no memory yet: call mpt_params_allocate first");
+    if (!params->params->allocated())
+      mpt::fail(MPT_ERROR_INVALID_STATE, "the store has no memory yet: call mpt_params_allocate first");
     params->params->begin_gradients(scaler->scaler.get());
     *out_scale = scaler->scaler->scale();
   });
@@ -68,8 +71,10 @@ mpt_status mpt_scaler_begin(mpt_scaler* scaler, mpt_params* params, double* out_
 mpt_status mpt_scaler_unscale(mpt_scaler* scaler, mpt_params* params) {
   return guarded("mpt_scaler_unscale", [&] {
     const mpt::Call call(checked(scaler, "scaler").context, mpt::Context::Access::use);
-    MPT_CHECK_ARGUMENT(checked(params, "params").context == scaler->context, "scaler and params are of different contexts");
-    if (!params->params->allocated()) mpt::fail(MPT_ERROR_INVALID_STATE, "the store has no memory yet: call mpt_params_allocate first");
+    MPT_CHECK_ARGUMENT(checked(params, "params").context == scaler->context,
+                       "scaler and params are of different contexts");
+    if (!params->params->allocated())
+      mpt::fail(MPT_ERROR_INVALID_STATE, "the store has no memory yet: call mpt_params_allocate first");
     params->params->unscale_gradients(*scaler->scaler, "mpt_scaler_unscale");
   });
 }

@@ -13,8 +13,10 @@ namespace mpt {
 
 mpt_status report(const char* function, mpt_status status, const char* what) noexcept {
   char text[1024];
-  if (std::strncmp(what, "mpt_", 4) == 0) std::snprintf(text, sizeof text, "%s", what);
-  else std::snprintf(text, sizeof text, "%s: %s", function, what);
+  if (std::strncmp(what, "mpt_", 4) == 0)
+    std::snprintf(text, sizeof text, "%s", what);
+  else
+    std::snprintf(text, sizeof text, "%s: %s", function, what);
   set_last_error(status, text);
   return status;
 }
@@ -39,21 +41,36 @@ extern "C" {
 
 const char* mpt_status_name(mpt_status status) {
   switch (status) {
-    case MPT_OK: return "MPT_OK";
-    case MPT_ERROR_INVALID_ARGUMENT: return "MPT_ERROR_INVALID_ARGUMENT";
-    case MPT_ERROR_INVALID_STATE: return "MPT_ERROR_INVALID_STATE";
-    case MPT_ERROR_UNSUPPORTED: return "MPT_ERROR_UNSUPPORTED";
-    case MPT_ERROR_OUT_OF_MEMORY: return "MPT_ERROR_OUT_OF_MEMORY";
-    case MPT_ERROR_DEVICE_OUT_OF_MEMORY: return "MPT_ERROR_DEVICE_OUT_OF_MEMORY";
-    case MPT_ERROR_DEVICE: return "MPT_ERROR_DEVICE";
-    case MPT_ERROR_DEVICE_LOST: return "MPT_ERROR_DEVICE_LOST";
-    case MPT_ERROR_NUMERIC: return "MPT_ERROR_NUMERIC";
-    case MPT_ERROR_CORRUPT: return "MPT_ERROR_CORRUPT";
-    case MPT_ERROR_IO: return "MPT_ERROR_IO";
-    case MPT_ERROR_COMM: return "MPT_ERROR_COMM";
-    case MPT_ERROR_CANCELLED: return "MPT_ERROR_CANCELLED";
-    case MPT_ERROR_INTERNAL: return "MPT_ERROR_INTERNAL";
-    default: return "unknown status";
+    case MPT_OK:
+      return "MPT_OK";
+    case MPT_ERROR_INVALID_ARGUMENT:
+      return "MPT_ERROR_INVALID_ARGUMENT";
+    case MPT_ERROR_INVALID_STATE:
+      return "MPT_ERROR_INVALID_STATE";
+    case MPT_ERROR_UNSUPPORTED:
+      return "MPT_ERROR_UNSUPPORTED";
+    case MPT_ERROR_OUT_OF_MEMORY:
+      return "MPT_ERROR_OUT_OF_MEMORY";
+    case MPT_ERROR_DEVICE_OUT_OF_MEMORY:
+      return "MPT_ERROR_DEVICE_OUT_OF_MEMORY";
+    case MPT_ERROR_DEVICE:
+      return "MPT_ERROR_DEVICE";
+    case MPT_ERROR_DEVICE_LOST:
+      return "MPT_ERROR_DEVICE_LOST";
+    case MPT_ERROR_NUMERIC:
+      return "MPT_ERROR_NUMERIC";
+    case MPT_ERROR_CORRUPT:
+      return "MPT_ERROR_CORRUPT";
+    case MPT_ERROR_IO:
+      return "MPT_ERROR_IO";
+    case MPT_ERROR_COMM:
+      return "MPT_ERROR_COMM";
+    case MPT_ERROR_CANCELLED:
+      return "MPT_ERROR_CANCELLED";
+    case MPT_ERROR_INTERNAL:
+      return "MPT_ERROR_INTERNAL";
+    default:
+      return "unknown status";
   }
 }
 
@@ -67,8 +84,8 @@ const char* mpt_build_info(void) {
   // Made once; should memory be short, the version alone.
   static const char* const text = []() -> const char* {
     try {
-      static const std::string info = std::string("libmpt ") + mpt_version() + "; backends: cpu (" + mpt::cpu_build_info() +
-                                      "), reference, null";
+      static const std::string info =
+          std::string("libmpt ") + mpt_version() + "; backends: cpu (" + mpt::cpu_build_info() + "), reference, null";
       return info.c_str();
     } catch (...) {
       return mpt_version();
@@ -77,7 +94,9 @@ const char* mpt_build_info(void) {
   return text;
 }
 
-uint64_t mpt_dtype_size(mpt_dtype dtype) { return mpt::is_known(dtype) ? mpt::size_of(static_cast<mpt::DType>(dtype)) : 0; }
+uint64_t mpt_dtype_size(mpt_dtype dtype) {
+  return mpt::is_known(dtype) ? mpt::size_of(static_cast<mpt::DType>(dtype)) : 0;
+}
 
 const char* mpt_dtype_name(mpt_dtype dtype) {
   return mpt::is_known(dtype) ? mpt::name_of(static_cast<mpt::DType>(dtype)) : "unknown";

@@ -30,15 +30,16 @@ mpt_status mpt_trainer_options_init(mpt_trainer_options* options, uint64_t struc
                  [&] { mpt::init_struct("mpt_trainer_options", options, struct_size, default_options()); });
 }
 
-mpt_status mpt_trainer_create(mpt_trainer** out, mpt_tensor loss, mpt_params* params, mpt_optimizer* optimizer, mpt_scaler* scaler,
-                              const mpt_trainer_options* options) {
+mpt_status mpt_trainer_create(mpt_trainer** out, mpt_tensor loss, mpt_params* params, mpt_optimizer* optimizer,
+                              mpt_scaler* scaler, const mpt_trainer_options* options) {
   return mpt::created("mpt_trainer_create", out, [&](mpt_trainer& handle) {
     const mpt::Call call(checked(params, "params").context, mpt::Context::Access::use);
     MPT_CHECK_ARGUMENT(params->model, "the parameter store was made without a model");
     params->model->throw_error();
     if (optimizer) checked(optimizer, "optimizer");
     if (scaler)
-      MPT_CHECK_ARGUMENT(checked(scaler, "scaler").context == params->context, "scaler and params are of different contexts");
+      MPT_CHECK_ARGUMENT(checked(scaler, "scaler").context == params->context,
+                         "scaler and params are of different contexts");
     const mpt_trainer_options o = mpt::read_options("mpt_trainer_options", options, default_options());
     std::shared_ptr<mpt::Workspace> workspace;
     if (o.workspace) {
@@ -50,16 +51,19 @@ mpt_status mpt_trainer_create(mpt_trainer** out, mpt_tensor loss, mpt_params* pa
     }
     handle.context = params->context;
     handle.trainer = std::make_unique<mpt::Trainer>(params->model, params->params, workspace, loss,
-                                                    optimizer ? optimizer->optimizer : nullptr, scaler ? scaler->scaler : nullptr, o);
+                                                    optimizer ? optimizer->optimizer : nullptr,
+                                                    scaler ? scaler->scaler : nullptr, o);
   });
 }
 
-mpt_status mpt_trainer_add_objective(mpt_trainer* trainer, mpt_tensor loss, mpt_optimizer* optimizer, mpt_scaler* scaler) {
+mpt_status mpt_trainer_add_objective(mpt_trainer* trainer, mpt_tensor loss, mpt_optimizer* optimizer,
+                                     mpt_scaler* scaler) {
   return guarded("mpt_trainer_add_objective", [&] {
     const mpt::Call call(checked(trainer, "trainer").context, mpt::Context::Access::use);
     checked(optimizer, "optimizer");
     if (scaler)
-      MPT_CHECK_ARGUMENT(checked(scaler, "scaler").context == trainer->context, "scaler and trainer are of different contexts");
+      MPT_CHECK_ARGUMENT(checked(scaler, "scaler").context == trainer->context,
+                         "scaler and trainer are of different contexts");
     trainer->trainer->add_objective(loss, optimizer->optimizer, scaler ? scaler->scaler : nullptr);
   });
 }
@@ -120,8 +124,8 @@ mpt_status mpt_trainer_evaluate(mpt_trainer* trainer, const mpt_array* inputs, i
   });
 }
 
-mpt_status mpt_trainer_predict(mpt_trainer* trainer, const mpt_array* inputs, int32_t n_inputs, const mpt_array* outputs,
-                               int32_t n_outputs) {
+mpt_status mpt_trainer_predict(mpt_trainer* trainer, const mpt_array* inputs, int32_t n_inputs,
+                               const mpt_array* outputs, int32_t n_outputs) {
   return guarded("mpt_trainer_predict", [&] {
     const mpt::Call call(checked(trainer, "trainer").context, mpt::Context::Access::use);
     trainer->trainer->predict({inputs, n_inputs}, outputs, n_outputs);
@@ -145,7 +149,8 @@ mpt_status mpt_trainer_fetch(mpt_trainer* trainer, const mpt_array* out) {
 }
 
 mpt_status mpt_trainer_cancel(mpt_trainer* trainer) {
-  return guarded("mpt_trainer_cancel", [&] { checked(trainer, "trainer").trainer->cancel(); });  // any thread, at any time
+  return guarded("mpt_trainer_cancel",
+                 [&] { checked(trainer, "trainer").trainer->cancel(); });  // any thread, at any time
 }
 
 mpt_status mpt_trainer_memory(mpt_trainer* trainer, mpt_memory_report* out) {

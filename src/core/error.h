@@ -25,15 +25,16 @@ class Error : public std::exception {
 // Throws Error with a printf-style message: say what was found and what was expected.
 [[noreturn]] void fail(mpt_status status, const char* format, ...) __attribute__((format(printf, 2, 3)));
 
-#define MPT_CHECK_ARGUMENT(condition, ...) \
-  do {                                     \
+#define MPT_CHECK_ARGUMENT(condition, ...)                                  \
+  do {                                                                      \
     if (!(condition)) ::mpt::fail(MPT_ERROR_INVALID_ARGUMENT, __VA_ARGS__); \
   } while (0)
 
 // An internal invariant: reaching this is a bug of ours, and still only a status for the host.
-#define MPT_INVARIANT(condition)                                                                       \
-  do {                                                                                                 \
-    if (!(condition)) ::mpt::fail(MPT_ERROR_INTERNAL, "%s:%d: invariant '%s' is broken", __FILE__, __LINE__, #condition); \
+#define MPT_INVARIANT(condition)                                                                          \
+  do {                                                                                                    \
+    if (!(condition))                                                                                     \
+      ::mpt::fail(MPT_ERROR_INTERNAL, "%s:%d: invariant '%s' is broken", __FILE__, __LINE__, #condition); \
   } while (0)
 
 void set_last_error(mpt_status status, const char* message) noexcept;

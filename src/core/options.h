@@ -16,7 +16,8 @@ void check_struct_size(const char* type, const void* user, uint32_t size, uint64
 
 // A complete copy of the user's options: `defaults` where user is NULL; members that the client does not know stay as before.
 template <class Options>
-Options read_options(const char* type, const Options* user, const Options& defaults, uint64_t first_version = sizeof(Options)) {
+Options read_options(const char* type, const Options* user, const Options& defaults,
+                     uint64_t first_version = sizeof(Options)) {
   if (!user) return defaults;
   uint32_t size;
   std::memcpy(&size, user, sizeof size);
@@ -32,18 +33,20 @@ template <class Struct>
 void write_struct(const char* type, Struct* user, Struct value, uint64_t first_version = sizeof(Struct)) {
   uint32_t size;
   std::memcpy(&size, user, sizeof size);
-  MPT_CHECK_ARGUMENT(size >= first_version, "%s: struct_size is %u, expected at least %llu: call its init function first", type,
-                     size, static_cast<unsigned long long>(first_version));
+  MPT_CHECK_ARGUMENT(size >= first_version,
+                     "%s: struct_size is %u, expected at least %llu: call its init function first", type, size,
+                     static_cast<unsigned long long>(first_version));
   value.struct_size = size;
   std::memcpy(static_cast<void*>(user), &value, std::min<uint64_t>(size, sizeof(Struct)));
 }
 
 // The init functions: the defaults, no more than `size` bytes of them.
 template <class Struct>
-void init_struct(const char* type, Struct* user, uint64_t size, Struct defaults, uint64_t first_version = sizeof(Struct)) {
+void init_struct(const char* type, Struct* user, uint64_t size, Struct defaults,
+                 uint64_t first_version = sizeof(Struct)) {
   MPT_CHECK_ARGUMENT(user, "%s: the pointer is NULL", type);
-  MPT_CHECK_ARGUMENT(size >= first_version && size <= (1u << 16), "%s: struct_size is %llu, expected at least %llu", type,
-                     static_cast<unsigned long long>(size), static_cast<unsigned long long>(first_version));
+  MPT_CHECK_ARGUMENT(size >= first_version && size <= (1u << 16), "%s: struct_size is %llu, expected at least %llu",
+                     type, static_cast<unsigned long long>(size), static_cast<unsigned long long>(first_version));
   std::memset(static_cast<void*>(user), 0, size);
   defaults.struct_size = static_cast<uint32_t>(size);
   std::memcpy(static_cast<void*>(user), &defaults, std::min<uint64_t>(size, sizeof(Struct)));

@@ -13,31 +13,31 @@
 namespace mpt {
 
 enum class OpKind : uint8_t {
-  elementwise,        // inputs.. -> outputs..            ElementwiseAttrs
-  matmul,             // a, b, epilogue inputs.. -> c.. MatmulAttrs
-  reduce,             // x -> y                           ReduceAttrs
-  reduce_max_grad,    // x, y, dy -> dx                   ReduceAttrs
-  softmax,            // x -> y                           SoftmaxAttrs
-  softmax_grad,       // y, dy -> dx                      SoftmaxAttrs
-  norm,               // x, weight?, bias?, residual? -> y, mean?, rstd, sum?     NormAttrs
-  norm_grad,          // x, weight?, mean?, rstd, dy, add? -> dx?, dweight?, dbias?  NormAttrs
-  attention,          // q, k, v | qkv,0,0; mask?, lengths? -> out, logsumexp   AttentionAttrs
-  attention_grad,     // q, k, v | qkv,0,0; mask?, lengths?, out, logsumexp, dout -> dq, dk, dv | dqkv
-  reshape,            // x -> y, the same memory          ReshapeAttrs
-  transpose,          // x -> y                           TransposeAttrs
-  slice,              // x -> y                           SliceAttrs
-  concat,             // x.. -> y                         AxisAttrs
-  gather,             // x, indices -> y                  GatherAttrs
-  gather_grad,        // dy, indices -> dx                GatherAttrs
-  pad,                // x -> y                           PadAttrs
-  cross_entropy,      // logits, labels -> loss, logsumexp [rows], weight []      CrossEntropyAttrs
-  cross_entropy_grad, // logits, labels, logsumexp, weight, dloss -> dlogits      CrossEntropyAttrs
-  pair_loss,          // x, target -> loss                PairLossAttrs
-  pair_loss_grad,     // x, target, dloss -> dx?, dtarget?  PairLossAttrs
-  loss_seed,          // -> the loss scale, FP32 scalar   SeedAttrs
-  accumulate,         // x -> gradient buffer (+)=        no attributes
-  custom,             // inputs.. -> outputs..            CustomAttrs
-  custom_grad,        // inputs.., outputs.., douts.. -> dinputs..   CustomAttrs
+  elementwise,         // inputs.. -> outputs..            ElementwiseAttrs
+  matmul,              // a, b, epilogue inputs.. -> c.. MatmulAttrs
+  reduce,              // x -> y                           ReduceAttrs
+  reduce_max_grad,     // x, y, dy -> dx                   ReduceAttrs
+  softmax,             // x -> y                           SoftmaxAttrs
+  softmax_grad,        // y, dy -> dx                      SoftmaxAttrs
+  norm,                // x, weight?, bias?, residual? -> y, mean?, rstd, sum?     NormAttrs
+  norm_grad,           // x, weight?, mean?, rstd, dy, add? -> dx?, dweight?, dbias?  NormAttrs
+  attention,           // q, k, v | qkv,0,0; mask?, lengths? -> out, logsumexp   AttentionAttrs
+  attention_grad,      // q, k, v | qkv,0,0; mask?, lengths?, out, logsumexp, dout -> dq, dk, dv | dqkv
+  reshape,             // x -> y, the same memory          ReshapeAttrs
+  transpose,           // x -> y                           TransposeAttrs
+  slice,               // x -> y                           SliceAttrs
+  concat,              // x.. -> y                         AxisAttrs
+  gather,              // x, indices -> y                  GatherAttrs
+  gather_grad,         // dy, indices -> dx                GatherAttrs
+  pad,                 // x -> y                           PadAttrs
+  cross_entropy,       // logits, labels -> loss, logsumexp [rows], weight []      CrossEntropyAttrs
+  cross_entropy_grad,  // logits, labels, logsumexp, weight, dloss -> dlogits      CrossEntropyAttrs
+  pair_loss,           // x, target -> loss                PairLossAttrs
+  pair_loss_grad,      // x, target, dloss -> dx?, dtarget?  PairLossAttrs
+  loss_seed,           // -> the loss scale, FP32 scalar   SeedAttrs
+  accumulate,          // x -> gradient buffer (+)=        no attributes
+  custom,              // inputs.. -> outputs..            CustomAttrs
+  custom_grad,         // inputs.., outputs.., douts.. -> dinputs..   CustomAttrs
   count_
 };
 
@@ -59,8 +59,8 @@ struct NoAttrs {};
 
 struct ElementwiseAttrs {
   Program program;
-  Shape shape;                 // of every output; set by the shape rule
-  bool stop_gradient = false;  // of a copy: no gradient flows back
+  Shape shape;                      // of every output; set by the shape rule
+  bool stop_gradient = false;       // of a copy: no gradient flows back
   bool broadcast_to_shape = false;  // `shape` was given and the inputs broadcast to it, though none may have it
 };
 
@@ -147,7 +147,7 @@ struct CustomAttrs {
 };
 
 using Attrs = std::variant<NoAttrs, ElementwiseAttrs, MatmulAttrs, ReduceAttrs, SoftmaxAttrs, NormAttrs, AttentionAttrs,
-                           ReshapeAttrs, TransposeAttrs, SliceAttrs, AxisAttrs, GatherAttrs, PadAttrs, CrossEntropyAttrs,
-                           PairLossAttrs, SeedAttrs, CustomAttrs>;
+                           ReshapeAttrs, TransposeAttrs, SliceAttrs, AxisAttrs, GatherAttrs, PadAttrs,
+                           CrossEntropyAttrs, PairLossAttrs, SeedAttrs, CustomAttrs>;
 
 }  // namespace mpt

@@ -37,7 +37,9 @@ bool Dims::is_named(int64_t id) const {
   return index >= 0 && index < static_cast<int64_t>(entries_.size()) && entries_[index].named;
 }
 
-bool Dims::is_valid(int64_t id) const { return id <= first_id && first_id - id < static_cast<int64_t>(entries_.size()); }
+bool Dims::is_valid(int64_t id) const {
+  return id <= first_id && first_id - id < static_cast<int64_t>(entries_.size());
+}
 
 std::vector<std::string> Dims::names() const {
   std::vector<std::string> names;

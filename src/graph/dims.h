@@ -11,12 +11,12 @@ namespace mpt {
 
 class Dims {
  public:
-  int64_t named(const std::string& name);          // the same name gives the same id
-  int64_t derived(const std::string& description); // likewise by description: equal expressions are equal sizes
+  int64_t named(const std::string& name);           // the same name gives the same id
+  int64_t derived(const std::string& description);  // likewise by description: equal expressions are equal sizes
   const std::string& name(int64_t id) const;
   bool is_named(int64_t id) const;
   bool is_valid(int64_t id) const;
-  std::vector<std::string> names() const;          // of named dimensions, in order of creation
+  std::vector<std::string> names() const;  // of named dimensions, in order of creation
 
  private:
   struct Entry {

@@ -9,8 +9,8 @@
 
 #include "core/dtype.h"
 #include "core/shape.h"
-#include "graph/dims.h"
 #include "graph/attrs.h"
+#include "graph/dims.h"
 
 namespace mpt {
 
@@ -19,9 +19,9 @@ using NodeId = int32_t;
 constexpr int32_t none = 0;
 
 enum class Role : uint8_t {
-  input,           // slot: index in Graph::inputs
-  constant,        // slot: index in Graph::constants
-  parameter,       // slot: index in Graph::parameters
+  input,      // slot: index in Graph::inputs
+  constant,   // slot: index in Graph::constants
+  parameter,  // slot: index in Graph::parameters
   activation,
   gradient,        // of an activation
   param_gradient,  // slot: index in Graph::parameters
@@ -39,7 +39,7 @@ struct Value {
   ParamForm form = ParamForm::copy;
   int32_t slot = -1;
   NodeId producer = none;
-  ValueId primal = none;     // of a gradient: the value it is the gradient of
+  ValueId primal = none;  // of a gradient: the value it is the gradient of
 };
 
 struct Node {
@@ -49,9 +49,9 @@ struct Node {
   std::vector<ValueId> inputs;   // none (0) where an optional input is missing
   std::vector<ValueId> outputs;  // none (0) where an optional output is not wanted
   bool backward = false;
-  bool recomputed = false;       // a copy of a forward node, run again in the backward pass
-  bool keep_fp32 = false;        // override: outputs stay FP32, parameters are read from the master
-  uint32_t stream_id = 0;        // of the user's op: the op field of the random counter
+  bool recomputed = false;  // a copy of a forward node, run again in the backward pass
+  bool keep_fp32 = false;   // override: outputs stay FP32, parameters are read from the master
+  uint32_t stream_id = 0;   // of the user's op: the op field of the random counter
 };
 
 struct InputInfo {
@@ -63,7 +63,7 @@ struct InputInfo {
 
 struct ConstantInfo {
   ValueId value;
-  std::vector<float> floats;     // contents, one of the two
+  std::vector<float> floats;  // contents, one of the two
   std::vector<int32_t> integers;
 };
 
@@ -74,7 +74,7 @@ struct InitializerInfo {
 };
 
 struct ParameterInfo {
-  ValueId value;                 // in the model's graph
+  ValueId value;  // in the model's graph
   std::string name;
   Shape shape;
   bool keep_fp32 = false;

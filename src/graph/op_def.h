@@ -40,8 +40,8 @@ class GradientContext {
 struct OpDef {
   const char* name;
   OpClass op_class;
-  std::vector<OutputInfo> (*infer)(const Graph&, Node&);            // may complete the attributes
-  void (*gradient)(GradientContext&, const Node&);                  // null: no gradient flows
+  std::vector<OutputInfo> (*infer)(const Graph&, Node&);  // may complete the attributes
+  void (*gradient)(GradientContext&, const Node&);        // null: no gradient flows
   Cost (*cost)(const Graph&, const Node&);
   // May output share the memory of an input that dies here? Null: never. Shapes and sizes of elements are equal by then.
   bool (*in_place)(const Graph&, const Node&, int input, int output);

@@ -15,10 +15,36 @@ std::string shape_text(const Graph& graph, const Shape& shape) {
   return out + "]";
 }
 
-constexpr const char* ewise_names[] = {
-    "copy", "scale", "relu", "leaky_relu", "gelu", "gelu_tanh", "silu", "sigmoid", "tanh", "exp", "log", "sqrt", "square",
-    "clamp", "dropout", "add", "sub", "mul", "div", "relu_grad", "leaky_relu_grad", "gelu_grad", "gelu_tanh_grad",
-    "silu_grad", "sigmoid_grad", "tanh_grad", "log_grad", "sqrt_grad", "square_grad", "clamp_grad"};
+constexpr const char* ewise_names[] = {"copy",
+                                       "scale",
+                                       "relu",
+                                       "leaky_relu",
+                                       "gelu",
+                                       "gelu_tanh",
+                                       "silu",
+                                       "sigmoid",
+                                       "tanh",
+                                       "exp",
+                                       "log",
+                                       "sqrt",
+                                       "square",
+                                       "clamp",
+                                       "dropout",
+                                       "add",
+                                       "sub",
+                                       "mul",
+                                       "div",
+                                       "relu_grad",
+                                       "leaky_relu_grad",
+                                       "gelu_grad",
+                                       "gelu_tanh_grad",
+                                       "silu_grad",
+                                       "sigmoid_grad",
+                                       "tanh_grad",
+                                       "log_grad",
+                                       "sqrt_grad",
+                                       "square_grad",
+                                       "clamp_grad"};
 static_assert(std::size(ewise_names) == static_cast<std::size_t>(Ewise::count_));
 
 // "r2=gelu(r0) r3=mul(r2,r1) -> r3": registers are inputs first, then one per step.
@@ -37,7 +63,8 @@ std::string program_text(const Program& program) {
 
 const Program* program_of(const Node& node) {
   if (const auto* e = std::get_if<ElementwiseAttrs>(&node.attrs)) return &e->program;
-  if (const auto* m = std::get_if<MatmulAttrs>(&node.attrs)) return m->epilogue.outputs.empty() ? nullptr : &m->epilogue;
+  if (const auto* m = std::get_if<MatmulAttrs>(&node.attrs))
+    return m->epilogue.outputs.empty() ? nullptr : &m->epilogue;
   return nullptr;
 }
 

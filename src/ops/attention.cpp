@@ -22,9 +22,11 @@ void check_projection(const Graph& graph, const Node& node, int input, int64_t c
   require_float(graph, node, input);
   const Shape& shape = graph.shape(node.inputs[input]);
   int64_t batch;
-  if (shape.rank() != 3 || shape[2] != columns * head_size || !unify(shape[0], graph.shape(node.inputs[q_in])[0], &batch))
+  if (shape.rank() != 3 || shape[2] != columns * head_size ||
+      !unify(shape[0], graph.shape(node.inputs[q_in])[0], &batch))
     shape_error(graph, node, "input %d: expected [batch, length, %lld] for %lld heads of size %lld", input,
-                static_cast<long long>(columns * head_size), static_cast<long long>(columns), static_cast<long long>(head_size));
+                static_cast<long long>(columns * head_size), static_cast<long long>(columns),
+                static_cast<long long>(head_size));
 }
 
 std::vector<OutputInfo> infer(const Graph& graph, Node& node) {
@@ -56,18 +58,23 @@ std::vector<OutputInfo> infer(const Graph& graph, Node& node) {
     const Shape& mask = graph.shape(node.inputs[mask_in]);
     const Shape full{s.batch, attrs.heads, s.queries, s.keys};
     Shape expected;
-    if (mask.rank() == 2) expected = Shape{s.queries, s.keys};
-    else if (mask.rank() == 3) expected = Shape{s.batch, s.queries, s.keys};
-    else expected = full;
+    if (mask.rank() == 2)
+      expected = Shape{s.queries, s.keys};
+    else if (mask.rank() == 3)
+      expected = Shape{s.batch, s.queries, s.keys};
+    else
+      expected = full;
     Shape common;
     if (!unify(mask, expected, &common))
-      shape_error(graph, node, "the mask must be [queries, keys], [batch, queries, keys] or [batch, heads, queries, keys]");
+      shape_error(graph, node,
+                  "the mask must be [queries, keys], [batch, queries, keys] or [batch, heads, queries, keys]");
   }
   if (node.inputs[lengths_in] != none) {
     require_dtype(graph, node, lengths_in, DType::i32);
     const Shape& lengths = graph.shape(node.inputs[lengths_in]);
     int64_t batch;
-    if (lengths.rank() != 1 || !unify(lengths[0], s.batch, &batch)) shape_error(graph, node, "key lengths must be [batch]");
+    if (lengths.rank() != 1 || !unify(lengths[0], s.batch, &batch))
+      shape_error(graph, node, "key lengths must be [batch]");
   }
   return {OutputInfo{Shape{s.batch, s.queries, attrs.heads * s.head_size}},
           OutputInfo{Shape{s.batch, attrs.heads, s.queries}, DType::f32, false}};

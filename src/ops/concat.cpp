@@ -35,8 +35,8 @@ void gradient(GradientContext& context, const Node& node) {
   for (std::size_t i = 0; i < node.inputs.size(); ++i) {
     const int64_t size = graph.shape(node.inputs[i])[axis];
     if (context.wants(static_cast<int>(i)))
-      context.add(static_cast<int>(i), graph.apply(OpKind::slice, "", SliceAttrs{axis, begin, begin + size},
-                                                   {context.output_gradient(0)}));
+      context.add(static_cast<int>(i),
+                  graph.apply(OpKind::slice, "", SliceAttrs{axis, begin, begin + size}, {context.output_gradient(0)}));
     begin += size;
   }
 }

@@ -13,8 +13,10 @@ std::vector<OutputInfo> infer(const Graph& graph, Node& node) {
   require_rank(graph, node, logits_in, 1);
   const Shape &logits = graph.shape(node.inputs[logits_in]), &labels = graph.shape(node.inputs[labels_in]);
   Shape rows(logits.rank() - 1, logits.begin());
-  if (!unify(rows, labels, &rows)) shape_error(graph, node, "the labels must have the shape of the logits without the last axis");
-  return {OutputInfo{Shape{}, DType::f32, false}, OutputInfo{rows, DType::f32, false}, OutputInfo{Shape{}, DType::f32, false}};
+  if (!unify(rows, labels, &rows))
+    shape_error(graph, node, "the labels must have the shape of the logits without the last axis");
+  return {OutputInfo{Shape{}, DType::f32, false}, OutputInfo{rows, DType::f32, false},
+          OutputInfo{Shape{}, DType::f32, false}};
 }
 
 void gradient(GradientContext& context, const Node& node) {
@@ -24,7 +26,9 @@ void gradient(GradientContext& context, const Node& node) {
                                                 node.outputs[2], context.output_gradient(0)}));
 }
 
-Cost cost(const Graph& graph, const Node& node) { return {25 * elements(graph, node.inputs[logits_in]), bytes_of(graph, node)}; }
+Cost cost(const Graph& graph, const Node& node) {
+  return {25 * elements(graph, node.inputs[logits_in]), bytes_of(graph, node)};
+}
 
 std::vector<OutputInfo> infer_grad(const Graph& graph, Node& node) {
   return {OutputInfo{graph.shape(node.inputs[logits_in])}};

@@ -34,20 +34,34 @@ void gradient(GradientContext& context, const Node& node) {
     context.add(input, reduce_to(graph, make(), target));
   };
   switch (step.op) {
-    case Ewise::copy: return back(0, [&] { return dy; });
-    case Ewise::scale: return back(0, [&] { return ewise(graph, Ewise::scale, dy, step.p, 0); });
-    case Ewise::relu: return back(0, [&] { return ewise2(graph, Ewise::relu_grad, dy, y); });
-    case Ewise::leaky_relu: return back(0, [&] { return ewise2(graph, Ewise::leaky_relu_grad, dy, x, step.p); });
-    case Ewise::gelu: return back(0, [&] { return ewise2(graph, Ewise::gelu_grad, dy, x); });
-    case Ewise::gelu_tanh: return back(0, [&] { return ewise2(graph, Ewise::gelu_tanh_grad, dy, x); });
-    case Ewise::silu: return back(0, [&] { return ewise2(graph, Ewise::silu_grad, dy, x); });
-    case Ewise::sigmoid: return back(0, [&] { return ewise2(graph, Ewise::sigmoid_grad, dy, y); });
-    case Ewise::tanh: return back(0, [&] { return ewise2(graph, Ewise::tanh_grad, dy, y); });
-    case Ewise::exp: return back(0, [&] { return ewise2(graph, Ewise::mul, dy, y); });
-    case Ewise::log: return back(0, [&] { return ewise2(graph, Ewise::log_grad, dy, x); });
-    case Ewise::sqrt: return back(0, [&] { return ewise2(graph, Ewise::sqrt_grad, dy, y); });
-    case Ewise::square: return back(0, [&] { return ewise2(graph, Ewise::square_grad, dy, x); });
-    case Ewise::clamp: return back(0, [&] { return ewise2(graph, Ewise::clamp_grad, dy, x, step.p, step.q); });
+    case Ewise::copy:
+      return back(0, [&] { return dy; });
+    case Ewise::scale:
+      return back(0, [&] { return ewise(graph, Ewise::scale, dy, step.p, 0); });
+    case Ewise::relu:
+      return back(0, [&] { return ewise2(graph, Ewise::relu_grad, dy, y); });
+    case Ewise::leaky_relu:
+      return back(0, [&] { return ewise2(graph, Ewise::leaky_relu_grad, dy, x, step.p); });
+    case Ewise::gelu:
+      return back(0, [&] { return ewise2(graph, Ewise::gelu_grad, dy, x); });
+    case Ewise::gelu_tanh:
+      return back(0, [&] { return ewise2(graph, Ewise::gelu_tanh_grad, dy, x); });
+    case Ewise::silu:
+      return back(0, [&] { return ewise2(graph, Ewise::silu_grad, dy, x); });
+    case Ewise::sigmoid:
+      return back(0, [&] { return ewise2(graph, Ewise::sigmoid_grad, dy, y); });
+    case Ewise::tanh:
+      return back(0, [&] { return ewise2(graph, Ewise::tanh_grad, dy, y); });
+    case Ewise::exp:
+      return back(0, [&] { return ewise2(graph, Ewise::mul, dy, y); });
+    case Ewise::log:
+      return back(0, [&] { return ewise2(graph, Ewise::log_grad, dy, x); });
+    case Ewise::sqrt:
+      return back(0, [&] { return ewise2(graph, Ewise::sqrt_grad, dy, y); });
+    case Ewise::square:
+      return back(0, [&] { return ewise2(graph, Ewise::square_grad, dy, x); });
+    case Ewise::clamp:
+      return back(0, [&] { return ewise2(graph, Ewise::clamp_grad, dy, x, step.p, step.q); });
     case Ewise::dropout:  // the mask is drawn again from the same counter
       return back(0, [&] {
         return graph.apply(OpKind::elementwise, "",
@@ -69,7 +83,8 @@ void gradient(GradientContext& context, const Node& node) {
         return ewise(graph, Ewise::scale, quotient, -1, 0);
       });
     }
-    default: break;
+    default:
+      break;
   }
   fail(MPT_ERROR_INTERNAL, "elementwise '%s' has no gradient rule", name_of(step.op));
 }
@@ -79,11 +94,21 @@ Cost cost(const Graph& graph, const Node& node) {
   double per_element = 0;
   for (const ElementwiseStep& step : program.steps) {
     switch (step.op) {
-      case Ewise::gelu: case Ewise::gelu_tanh: case Ewise::silu: case Ewise::sigmoid: case Ewise::tanh: case Ewise::exp:
-      case Ewise::log: case Ewise::gelu_grad: case Ewise::gelu_tanh_grad: case Ewise::silu_grad: case Ewise::dropout:
+      case Ewise::gelu:
+      case Ewise::gelu_tanh:
+      case Ewise::silu:
+      case Ewise::sigmoid:
+      case Ewise::tanh:
+      case Ewise::exp:
+      case Ewise::log:
+      case Ewise::gelu_grad:
+      case Ewise::gelu_tanh_grad:
+      case Ewise::silu_grad:
+      case Ewise::dropout:
         per_element += 20;  // polynomials of about this length
         break;
-      default: per_element += 1;
+      default:
+        per_element += 1;
     }
   }
   return {per_element * elements(graph, node.outputs[0]), bytes_of(graph, node)};

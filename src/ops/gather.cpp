@@ -19,7 +19,8 @@ std::vector<OutputInfo> infer(const Graph& graph, Node& node) {
 
 void gradient(GradientContext& context, const Node& node) {
   if (!context.wants(0)) return;
-  context.add(0, context.graph().apply(OpKind::gather_grad, "", node.attrs, {context.output_gradient(0), node.inputs[1]}));
+  context.add(0,
+              context.graph().apply(OpKind::gather_grad, "", node.attrs, {context.output_gradient(0), node.inputs[1]}));
 }
 
 Cost cost(const Graph& graph, const Node& node) {
@@ -30,7 +31,9 @@ std::vector<OutputInfo> infer_grad(const Graph&, Node& node) {
   return {OutputInfo{std::get<GatherAttrs>(node.attrs).x_shape}};
 }
 
-Cost cost_grad(const Graph& graph, const Node& node) { return {elements(graph, node.inputs[0]), bytes_of(graph, node)}; }
+Cost cost_grad(const Graph& graph, const Node& node) {
+  return {elements(graph, node.inputs[0]), bytes_of(graph, node)};
+}
 
 }  // namespace
 

@@ -15,8 +15,8 @@ std::vector<OutputInfo> infer(const Graph& graph, Node& node) {
   const Shape& shape = graph.shape(node.inputs[x_in]);
   for (int i : {weight_in, bias_in}) {
     int64_t size;
-    if (node.inputs[i] != none && (graph.shape(node.inputs[i]).rank() != 1 ||
-                                   !unify(graph.shape(node.inputs[i])[0], shape[-1], &size)))
+    if (node.inputs[i] != none &&
+        (graph.shape(node.inputs[i]).rank() != 1 || !unify(graph.shape(node.inputs[i])[0], shape[-1], &size)))
       shape_error(graph, node, "the weight and bias must have the size of the last axis");
   }
   Shape common;
@@ -35,14 +35,16 @@ void gradient(GradientContext& context, const Node& node) {
     if (node.inputs[i] != none && context.wants(i)) attrs.wanted |= 1u << i;
   if (attrs.wanted == 0) return;
   Graph& graph = context.graph();
-  const NodeId id = graph.add(OpKind::norm_grad, "", attrs,
-                              {node.inputs[x_in], node.inputs[weight_in], node.outputs[1], node.outputs[2],
-                               context.output_gradient(0), none});
+  const NodeId id = graph.add(
+      OpKind::norm_grad, "", attrs,
+      {node.inputs[x_in], node.inputs[weight_in], node.outputs[1], node.outputs[2], context.output_gradient(0), none});
   for (int i = 0; i < 3; ++i)
     if (attrs.wanted >> i & 1) context.add(i, graph.node(id).outputs[i]);
 }
 
-Cost cost(const Graph& graph, const Node& node) { return {8 * elements(graph, node.outputs[0]), bytes_of(graph, node)}; }
+Cost cost(const Graph& graph, const Node& node) {
+  return {8 * elements(graph, node.outputs[0]), bytes_of(graph, node)};
+}
 
 bool in_place(const Graph&, const Node&, int input, int output) {
   return (input == x_in || input == residual_in) && (output == 0 || output == 3);
@@ -57,7 +59,9 @@ std::vector<OutputInfo> infer_grad(const Graph& graph, Node& node) {
           OutputInfo{features, DType::f32, false, (attrs.wanted & 4u) != 0}};
 }
 
-Cost cost_grad(const Graph& graph, const Node& node) { return {14 * elements(graph, node.inputs[g_x]), bytes_of(graph, node)}; }
+Cost cost_grad(const Graph& graph, const Node& node) {
+  return {14 * elements(graph, node.inputs[g_x]), bytes_of(graph, node)};
+}
 
 bool in_place_grad(const Graph&, const Node&, int input, int output) {
   return (input == g_dy || input == g_add || input == g_x) && output == 0;

@@ -6,10 +6,10 @@
 namespace mpt {
 
 // The definitions, one per kind, each in the file of its op.
-extern const OpDef elementwise_def, matmul_def, reduce_def, reduce_max_grad_def, softmax_def, softmax_grad_def, norm_def,
-    norm_grad_def, attention_def, attention_grad_def, reshape_def, transpose_def, slice_def, concat_def, gather_def,
-    gather_grad_def, pad_def, cross_entropy_def, cross_entropy_grad_def, pair_loss_def, pair_loss_grad_def, loss_seed_def,
-    accumulate_def, custom_def, custom_grad_def;
+extern const OpDef elementwise_def, matmul_def, reduce_def, reduce_max_grad_def, softmax_def, softmax_grad_def,
+    norm_def, norm_grad_def, attention_def, attention_grad_def, reshape_def, transpose_def, slice_def, concat_def,
+    gather_def, gather_grad_def, pad_def, cross_entropy_def, cross_entropy_grad_def, pair_loss_def, pair_loss_grad_def,
+    loss_seed_def, accumulate_def, custom_def, custom_grad_def;
 
 // ---- shape rules; sizes may be named dimensions (negative), which are taken on trust until actual sizes are known ----
 

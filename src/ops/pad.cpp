@@ -13,7 +13,8 @@ std::vector<OutputInfo> infer(const Graph& graph, Node& node) {
                 static_cast<long long>(attrs.after));
   Shape shape = x.shape;
   const int64_t size = shape[attrs.axis], more = attrs.before + attrs.after;
-  shape[attrs.axis] = size >= 0 || more == 0 ? size + more : graph.dims->derived(graph.dims->name(size) + "+" + std::to_string(more));
+  shape[attrs.axis] =
+      size >= 0 || more == 0 ? size + more : graph.dims->derived(graph.dims->name(size) + "+" + std::to_string(more));
   return {OutputInfo{shape, x.dtype, x.narrow}};
 }
 

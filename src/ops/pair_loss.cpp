@@ -29,7 +29,8 @@ Cost cost(const Graph& graph, const Node& node) { return {4 * elements(graph, no
 std::vector<OutputInfo> infer_grad(const Graph& graph, Node& node) {
   const auto& attrs = std::get<PairLossAttrs>(node.attrs);
   const Shape& shape = graph.shape(node.inputs[0]);
-  return {OutputInfo{shape, DType::f32, true, (attrs.wanted & 1u) != 0}, OutputInfo{shape, DType::f32, true, (attrs.wanted & 2u) != 0}};
+  return {OutputInfo{shape, DType::f32, true, (attrs.wanted & 1u) != 0},
+          OutputInfo{shape, DType::f32, true, (attrs.wanted & 2u) != 0}};
 }
 
 bool in_place_grad(const Graph&, const Node& node, int input, int output) {

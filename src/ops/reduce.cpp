@@ -13,8 +13,10 @@ bool is_reduced(const ReduceAttrs& attrs, int axis) {
 Shape reduced_shape(const Shape& x, const ReduceAttrs& attrs, bool keep) {
   Shape shape;
   for (int i = 0; i < x.rank(); ++i) {
-    if (!is_reduced(attrs, i)) shape.push_back(x[i]);
-    else if (keep) shape.push_back(1);
+    if (!is_reduced(attrs, i))
+      shape.push_back(x[i]);
+    else if (keep)
+      shape.push_back(1);
   }
   return shape;
 }
@@ -45,7 +47,8 @@ void gradient(GradientContext& context, const Node& node) {
   // dy repeated along the reduced axes: a chain whose shape is x's though no input has it.
   ElementwiseAttrs broadcast{single_step(Ewise::scale, static_cast<float>(factor), 0), x_shape};
   broadcast.broadcast_to_shape = true;
-  context.add(0, graph.apply(OpKind::elementwise, "", broadcast, {reshape_to(graph, dy, reduced_shape(x_shape, attrs, true))}));
+  context.add(
+      0, graph.apply(OpKind::elementwise, "", broadcast, {reshape_to(graph, dy, reduced_shape(x_shape, attrs, true))}));
 }
 
 Cost cost(const Graph& graph, const Node& node) { return {elements(graph, node.inputs[0]), bytes_of(graph, node)}; }

@@ -16,13 +16,17 @@ int64_t rest_of(const Graph& graph, const Node& node, const Shape& x, const Resh
     if (i == attrs.rest_axis) continue;
     const int64_t size = attrs.shape[i];
     const auto same = std::find(named_x.begin(), named_x.end(), size);
-    if (size >= 0) known_y *= size;
-    else if (same != named_x.end()) named_x.erase(same);
-    else named_y.push_back(size);
+    if (size >= 0)
+      known_y *= size;
+    else if (same != named_x.end())
+      named_x.erase(same);
+    else
+      named_y.push_back(size);
   }
   if (named_x.empty() && named_y.empty()) {
     if (known_y == 0 || known_x % known_y != 0)
-      shape_error(graph, node, "%lld elements can't be shaped to %s", static_cast<long long>(known_x), attrs.shape.text().c_str());
+      shape_error(graph, node, "%lld elements can't be shaped to %s", static_cast<long long>(known_x),
+                  attrs.shape.text().c_str());
     return known_x / known_y;
   }
   if (named_y.empty() && named_x.size() == 1 && known_x == known_y) return named_x[0];

@@ -19,7 +19,8 @@ void shape_error(const Graph& graph, const Node& node, const char* what, ...) {
     if (!tensors.empty()) tensors += " and ";
     tensors += graph.describe(input);
   }
-  fail(MPT_ERROR_INVALID_ARGUMENT, "%s '%s': %s: %s", op_def(node.kind).name, node.name.c_str(), tensors.c_str(), reason);
+  fail(MPT_ERROR_INVALID_ARGUMENT, "%s '%s': %s: %s", op_def(node.kind).name, node.name.c_str(), tensors.c_str(),
+       reason);
 }
 
 bool unify(int64_t a, int64_t b, int64_t* out) {
@@ -44,8 +45,10 @@ bool broadcast_named(const Shape& a, const Shape& b, Shape* out) {
     const int64_t x = i < rank - a.rank() ? 1 : a[i - (rank - a.rank())];
     const int64_t y = i < rank - b.rank() ? 1 : b[i - (rank - b.rank())];
     int64_t size = x;
-    if (x == 1) size = y;
-    else if (y != 1 && !unify(x, y, &size)) return false;
+    if (x == 1)
+      size = y;
+    else if (y != 1 && !unify(x, y, &size))
+      return false;
     result.push_back(size);
   }
   *out = result;
@@ -112,15 +115,15 @@ ValueId reduce_to(Graph& graph, ValueId gradient, const Shape& target) {
   std::vector<int> axes;
   bool only_leading = true;
   for (int i = 0; i < from.rank(); ++i) {
-    if (i < lead) axes.push_back(i);
+    if (i < lead)
+      axes.push_back(i);
     else if (target[i - lead] == 1 && from[i] != 1) {
       axes.push_back(i);
       only_leading = false;
     }
   }
   if (axes.empty()) return reshape_to(graph, gradient, target);
-  const ValueId sum =
-      graph.apply(OpKind::reduce, "", ReduceAttrs{Reduction::sum, axes, !only_leading}, {gradient});
+  const ValueId sum = graph.apply(OpKind::reduce, "", ReduceAttrs{Reduction::sum, axes, !only_leading}, {gradient});
   return reshape_to(graph, sum, target);
 }
 
@@ -130,32 +133,58 @@ ValueId matmul(Graph& graph, ValueId a, ValueId b, bool transpose_a, bool transp
 
 const OpDef& op_def(OpKind kind) {
   switch (kind) {
-    case OpKind::elementwise: return elementwise_def;
-    case OpKind::matmul: return matmul_def;
-    case OpKind::reduce: return reduce_def;
-    case OpKind::reduce_max_grad: return reduce_max_grad_def;
-    case OpKind::softmax: return softmax_def;
-    case OpKind::softmax_grad: return softmax_grad_def;
-    case OpKind::norm: return norm_def;
-    case OpKind::norm_grad: return norm_grad_def;
-    case OpKind::attention: return attention_def;
-    case OpKind::attention_grad: return attention_grad_def;
-    case OpKind::reshape: return reshape_def;
-    case OpKind::transpose: return transpose_def;
-    case OpKind::slice: return slice_def;
-    case OpKind::concat: return concat_def;
-    case OpKind::gather: return gather_def;
-    case OpKind::gather_grad: return gather_grad_def;
-    case OpKind::pad: return pad_def;
-    case OpKind::cross_entropy: return cross_entropy_def;
-    case OpKind::cross_entropy_grad: return cross_entropy_grad_def;
-    case OpKind::pair_loss: return pair_loss_def;
-    case OpKind::pair_loss_grad: return pair_loss_grad_def;
-    case OpKind::loss_seed: return loss_seed_def;
-    case OpKind::accumulate: return accumulate_def;
-    case OpKind::custom: return custom_def;
-    case OpKind::custom_grad: return custom_grad_def;
-    case OpKind::count_: break;
+    case OpKind::elementwise:
+      return elementwise_def;
+    case OpKind::matmul:
+      return matmul_def;
+    case OpKind::reduce:
+      return reduce_def;
+    case OpKind::reduce_max_grad:
+      return reduce_max_grad_def;
+    case OpKind::softmax:
+      return softmax_def;
+    case OpKind::softmax_grad:
+      return softmax_grad_def;
+    case OpKind::norm:
+      return norm_def;
+    case OpKind::norm_grad:
+      return norm_grad_def;
+    case OpKind::attention:
+      return attention_def;
+    case OpKind::attention_grad:
+      return attention_grad_def;
+    case OpKind::reshape:
+      return reshape_def;
+    case OpKind::transpose:
+      return transpose_def;
+    case OpKind::slice:
+      return slice_def;
+    case OpKind::concat:
+      return concat_def;
+    case OpKind::gather:
+      return gather_def;
+    case OpKind::gather_grad:
+      return gather_grad_def;
+    case OpKind::pad:
+      return pad_def;
+    case OpKind::cross_entropy:
+      return cross_entropy_def;
+    case OpKind::cross_entropy_grad:
+      return cross_entropy_grad_def;
+    case OpKind::pair_loss:
+      return pair_loss_def;
+    case OpKind::pair_loss_grad:
+      return pair_loss_grad_def;
+    case OpKind::loss_seed:
+      return loss_seed_def;
+    case OpKind::accumulate:
+      return accumulate_def;
+    case OpKind::custom:
+      return custom_def;
+    case OpKind::custom_grad:
+      return custom_grad_def;
+    case OpKind::count_:
+      break;
   }
   fail(MPT_ERROR_INTERNAL, "no op of kind %d", static_cast<int>(kind));
 }

@@ -14,8 +14,9 @@ std::vector<OutputInfo> infer(const Graph& graph, Node& node) {
   if (attrs.begin < 0) attrs.begin += size;
   if (attrs.end < 0) attrs.end += size;
   if (attrs.begin < 0 || attrs.end < attrs.begin || (size >= 0 && attrs.end > size))
-    shape_error(graph, node, "the range [%lld, %lld) is not inside axis %d of size %lld", static_cast<long long>(attrs.begin),
-                static_cast<long long>(attrs.end), attrs.axis, static_cast<long long>(size));
+    shape_error(graph, node, "the range [%lld, %lld) is not inside axis %d of size %lld",
+                static_cast<long long>(attrs.begin), static_cast<long long>(attrs.end), attrs.axis,
+                static_cast<long long>(size));
   Shape shape = x.shape;
   shape[attrs.axis] = attrs.end - attrs.begin;
   return {OutputInfo{shape, x.dtype, x.narrow}};

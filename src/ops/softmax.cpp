@@ -15,10 +15,13 @@ std::vector<OutputInfo> infer(const Graph& graph, Node& node) {
 
 void gradient(GradientContext& context, const Node& node) {
   if (!context.wants(0)) return;
-  context.add(0, context.graph().apply(OpKind::softmax_grad, "", node.attrs, {node.outputs[0], context.output_gradient(0)}));
+  context.add(
+      0, context.graph().apply(OpKind::softmax_grad, "", node.attrs, {node.outputs[0], context.output_gradient(0)}));
 }
 
-Cost cost(const Graph& graph, const Node& node) { return {25 * elements(graph, node.outputs[0]), bytes_of(graph, node)}; }
+Cost cost(const Graph& graph, const Node& node) {
+  return {25 * elements(graph, node.outputs[0]), bytes_of(graph, node)};
+}
 
 bool in_place(const Graph&, const Node&, int, int) { return true; }  // a row is read before it is written
 

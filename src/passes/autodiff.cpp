@@ -42,7 +42,8 @@ void Differentiator::find_needed() {
   for (std::size_t slot = 0; slot < graph_.parameters.size(); ++slot)
     if (options_.parameters.empty() || options_.parameters[slot])
       for (std::size_t v = 1; v < graph_.values.size(); ++v)
-        if (graph_.values[v].role == Role::parameter && graph_.values[v].slot == static_cast<int32_t>(slot)) needed_[v] = true;
+        if (graph_.values[v].role == Role::parameter && graph_.values[v].slot == static_cast<int32_t>(slot))
+          needed_[v] = true;
   for (ValueId id : options_.inputs) needed_[id] = true;
   for (const Node& node : graph_.nodes) {
     bool any = false;
@@ -106,7 +107,8 @@ void Differentiator::finish_parameters(Differentiated& result) {
       graph_.value(gradient).narrow = false;
       gradient = graph_.apply(OpKind::accumulate, "", NoAttrs{}, {gradient});
     } else if (!own) {
-      gradient = graph_.apply(OpKind::elementwise, "", ElementwiseAttrs{Program{1, {{Ewise::copy, 0}}, {1}}, {}}, {gradient});
+      gradient =
+          graph_.apply(OpKind::elementwise, "", ElementwiseAttrs{Program{1, {{Ewise::copy, 0}}, {1}}, {}}, {gradient});
     }
     Value& value = graph_.value(gradient);
     value.role = Role::param_gradient;
@@ -157,8 +159,8 @@ Differentiated Differentiator::run(ValueId loss) {
     if (!contributions_[v].empty()) result.gradient_of[v] = gradient_of(static_cast<ValueId>(v));
   graph_.building_backward = false;
   for (std::size_t v = 1; v < sum_.size(); ++v)
-    if (const ValueId g = result.gradient_of[v]; g != none && graph_.value(g).primal == static_cast<ValueId>(v) &&
-                                                 graph_.value(g).role == Role::gradient)
+    if (const ValueId g = result.gradient_of[v];
+        g != none && graph_.value(g).primal == static_cast<ValueId>(v) && graph_.value(g).role == Role::gradient)
       graph_.value(g).name = graph_.values[v].name + ".grad";
   return result;
 }

@@ -15,10 +15,10 @@ struct Differentiated {
 };
 
 struct DifferentiateOptions {
-  double weight = 1;               // factor on the loss
-  bool accumulate = false;         // gradients are added up over micro-steps in FP32
-  std::vector<bool> parameters;    // by slot: differentiate with respect to it; empty: all
-  std::vector<ValueId> inputs;     // further values whose gradients are wanted (tests)
+  double weight = 1;             // factor on the loss
+  bool accumulate = false;       // gradients are added up over micro-steps in FP32
+  std::vector<bool> parameters;  // by slot: differentiate with respect to it; empty: all
+  std::vector<ValueId> inputs;   // further values whose gradients are wanted (tests)
 };
 
 // The loss must have one element. The backward pass is seeded with weight * loss scale, in FP32. A value with several consumers

@@ -12,11 +12,11 @@
 namespace mpt {
 
 struct FusionOptions {
-  bool transposes = true;        // transposes that swap the last two axes become flags of the matmul that reads them
-  bool elementwise = true;       // chains of element-wise nodes of one shape
-  bool epilogues = true;         // element-wise nodes after a matmul: bias, activation, dropout, residual, their gradients
-  bool residual_norm = true;     // add, then norm: the norm reads both terms and stores the sum if others read it
-  bool norm_grad_add = true;     // a gradient added to norm_grad's dx: its `add` input
+  bool transposes = true;     // transposes that swap the last two axes become flags of the matmul that reads them
+  bool elementwise = true;    // chains of element-wise nodes of one shape
+  bool epilogues = true;      // element-wise nodes after a matmul: bias, activation, dropout, residual, their gradients
+  bool residual_norm = true;  // add, then norm: the norm reads both terms and stores the sum if others read it
+  bool norm_grad_add = true;  // a gradient added to norm_grad's dx: its `add` input
   bool packed_attention = true;  // slices of one projection that are q, k and v: the projection itself
 
   static FusionOptions none() { return {false, false, false, false, false, false}; }

@@ -43,7 +43,8 @@ class Instantiator {
     const std::string& name = model_.dims->name(size);
     const auto found = options_.sizes.find(name);
     if (found == options_.sizes.end())
-      fail(MPT_ERROR_INVALID_ARGUMENT, "the size of dimension '%s' is not known: no input that has it was given", name.c_str());
+      fail(MPT_ERROR_INVALID_ARGUMENT, "the size of dimension '%s' is not known: no input that has it was given",
+           name.c_str());
     return found->second;
   }
 
@@ -114,6 +115,8 @@ class Instantiator {
 
 }  // namespace
 
-Instance instantiate(const Graph& model, const InstantiateOptions& options) { return Instantiator(model, options).run(); }
+Instance instantiate(const Graph& model, const InstantiateOptions& options) {
+  return Instantiator(model, options).run();
+}
 
 }  // namespace mpt

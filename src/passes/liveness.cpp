@@ -8,9 +8,7 @@
 namespace mpt {
 namespace {
 
-bool lives_in_workspace(Role role) {
-  return role == Role::input || role == Role::activation || role == Role::gradient;
-}
+bool lives_in_workspace(Role role) { return role == Role::input || role == Role::activation || role == Role::gradient; }
 
 uint64_t bytes_of(const Value& v) { return static_cast<uint64_t>(v.shape.elements()) * size_of(v.dtype); }
 

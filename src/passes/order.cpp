@@ -97,10 +97,10 @@ class Scheduler {
 
   const Graph& graph_;
   const Liveness liveness_;
-  std::vector<int> reads_left_;                // by buffer: nodes that still read it
-  std::vector<int> missing_;                   // by node: inputs that are not yet there
-  std::vector<std::vector<NodeId>> readers_;   // by value
-  std::vector<NodeId> ready_;                  // backward nodes that can run
+  std::vector<int> reads_left_;               // by buffer: nodes that still read it
+  std::vector<int> missing_;                  // by node: inputs that are not yet there
+  std::vector<std::vector<NodeId>> readers_;  // by value
+  std::vector<NodeId> ready_;                 // backward nodes that can run
   std::vector<NodeId> order_;
 };
 

@@ -8,9 +8,12 @@ namespace mpt {
 
 DType storage_type(mpt_precision precision) {
   switch (precision) {
-    case MPT_PRECISION_FP32: return DType::f32;
-    case MPT_PRECISION_FP16: return DType::f16;
-    case MPT_PRECISION_BF16: return DType::bf16;
+    case MPT_PRECISION_FP32:
+      return DType::f32;
+    case MPT_PRECISION_FP16:
+      return DType::f16;
+    case MPT_PRECISION_BF16:
+      return DType::bf16;
   }
   fail(MPT_ERROR_INVALID_ARGUMENT, "precision: found %d, expected FP32, FP16 or BF16", precision);
 }

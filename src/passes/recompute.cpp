@@ -205,7 +205,7 @@ class CandidateFinder {
   const Graph& original_;
   const NodeSet& dropped_;
   const Trial& now_;
-  const Liveness liveness_;  // of now_.graph; values of the original have the same ids there
+  const Liveness liveness_;                             // of now_.graph; values of the original have the same ids there
   std::vector<int32_t> last_forward_, first_backward_;  // readers, by buffer
 };
 
@@ -220,8 +220,8 @@ class Recomputer {
     while (!fits(now)) {
       if (!improve(&now))
         fail(MPT_ERROR_OUT_OF_MEMORY,
-             "activation_budget: found %" PRIu64 " bytes, expected at least %" PRIu64
-             " (without recomputation %" PRIu64 ")",
+             "activation_budget: found %" PRIu64 " bytes, expected at least %" PRIu64 " (without recomputation %" PRIu64
+             ")",
              budget_, planned_bytes(now.graph), planned_bytes(original_));
     }
     restore_the_needless(&now);
@@ -269,8 +269,10 @@ class Recomputer {
     for (NodeId n : nodes) {
       dropped_[n] = 0;
       Trial trial = attempt(dropped_);
-      if (fits(trial)) *now = std::move(trial);
-      else dropped_[n] = 1;
+      if (fits(trial))
+        *now = std::move(trial);
+      else
+        dropped_[n] = 1;
     }
   }
 

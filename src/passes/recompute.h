@@ -13,7 +13,7 @@ namespace mpt {
 struct RecomputeReport {
   uint64_t activation_bytes = 0;  // planned peak afterwards, without scratch
   double extra_flops = 0;
-  std::vector<ValueId> values;    // dropped and computed again
+  std::vector<ValueId> values;  // dropped and computed again
 };
 
 // Until the plan's activation_bytes are at most `activation_budget` (0: no limit, nothing is done). Throws

@@ -26,8 +26,12 @@ int available_cores() {
 }  // namespace
 
 Context::Context(const mpt_context_options& options)
-    : log_(options.log), log_user_(options.log_user), log_level_(options.log_level), seed_(options.seed),
-      process_(getpid()), device_(options.device ? options.device : "cpu") {
+    : log_(options.log),
+      log_user_(options.log_user),
+      log_level_(options.log_level),
+      seed_(options.seed),
+      process_(getpid()),
+      device_(options.device ? options.device : "cpu") {
   constexpr int max_threads = 1024;
   MPT_CHECK_ARGUMENT(options.threads >= 0 && options.threads <= max_threads, "threads is %d, expected 0 to %d",
                      options.threads, max_threads);
@@ -45,14 +49,18 @@ Context::Context(const mpt_context_options& options)
   backend.allocate = allocator.allocate;
   backend.deallocate = allocator.deallocate;
   backend.user = allocator.user;
-  if (device_ == "cpu") backend_ = make_cpu_backend(backend);
-  else if (device_ == "reference") backend_ = make_ref_backend(backend);
-  else if (device_ == "null") backend_ = make_null_backend(backend);
+  if (device_ == "cpu")
+    backend_ = make_cpu_backend(backend);
+  else if (device_ == "reference")
+    backend_ = make_ref_backend(backend);
+  else if (device_ == "null")
+    backend_ = make_null_backend(backend);
   else if (device_.rfind("cuda", 0) == 0)
-    fail(MPT_ERROR_UNSUPPORTED, "device '%s': this build has no CUDA backend; expected \"cpu\", \"reference\" or \"null\"",
-         device_.c_str());
+    fail(MPT_ERROR_UNSUPPORTED,
+         "device '%s': this build has no CUDA backend; expected \"cpu\", \"reference\" or \"null\"", device_.c_str());
   else
-    fail(MPT_ERROR_INVALID_ARGUMENT, "device '%s' is unknown; expected \"cpu\", \"reference\" or \"null\"", device_.c_str());
+    fail(MPT_ERROR_INVALID_ARGUMENT, "device '%s' is unknown; expected \"cpu\", \"reference\" or \"null\"",
+         device_.c_str());
   allocator_ = allocator;  // only now: release is for contexts that came to be
   log(MPT_LOG_INFO, "context on %s: %s", backend_->name(), backend_->info().c_str());
 }
@@ -130,7 +138,8 @@ void Context::destroy_later(std::function<void()> destroy) noexcept {
   }
 }
 
-DeviceBuffer::DeviceBuffer(std::shared_ptr<Context> context, uint64_t bytes) : context_(std::move(context)), bytes_(bytes) {
+DeviceBuffer::DeviceBuffer(std::shared_ptr<Context> context, uint64_t bytes)
+    : context_(std::move(context)), bytes_(bytes) {
   if (bytes > 0) data_ = context_->backend().allocate(bytes);
 }
 

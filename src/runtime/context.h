@@ -61,7 +61,9 @@ class Context {
 // Holds a context for the length of one call.
 class Call {
  public:
-  Call(std::shared_ptr<Context> context, Context::Access access) : context_(std::move(context)) { context_->enter(access); }
+  Call(std::shared_ptr<Context> context, Context::Access access) : context_(std::move(context)) {
+    context_->enter(access);
+  }
   ~Call() { context_->leave(); }
   Call(const Call&) = delete;
   Call& operator=(const Call&) = delete;

@@ -27,9 +27,12 @@ float round_to_odd(double value) {
 
 int64_t load_integer(const void* dense, int64_t index, DType type) {
   switch (type) {
-    case DType::i32: return static_cast<const int32_t*>(dense)[index];
-    case DType::i64: return static_cast<const int64_t*>(dense)[index];
-    default: return static_cast<const uint8_t*>(dense)[index];
+    case DType::i32:
+      return static_cast<const int32_t*>(dense)[index];
+    case DType::i64:
+      return static_cast<const int64_t*>(dense)[index];
+    default:
+      return static_cast<const uint8_t*>(dense)[index];
   }
 }
 
@@ -37,8 +40,8 @@ void store_integer(void* dense, int64_t index, DType type, int64_t value, const 
   if (is_float(type)) {
     store_element(dense, index, type, static_cast<double>(value));
     if (load_element(dense, index, type) != static_cast<double>(value))
-      fail(MPT_ERROR_INVALID_ARGUMENT, "%s: the integer %lld is not exact in %s", who.c_str(), static_cast<long long>(value),
-           name_of(type));
+      fail(MPT_ERROR_INVALID_ARGUMENT, "%s: the integer %lld is not exact in %s", who.c_str(),
+           static_cast<long long>(value), name_of(type));
     return;
   }
   const int64_t low = type == DType::i32 ? INT32_MIN : type == DType::u8 ? 0 : INT64_MIN;
@@ -47,9 +50,14 @@ void store_integer(void* dense, int64_t index, DType type, int64_t value, const 
     fail(MPT_ERROR_INVALID_ARGUMENT, "%s: the integer %lld is outside the range of %s", who.c_str(),
          static_cast<long long>(value), name_of(type));
   switch (type) {
-    case DType::i32: static_cast<int32_t*>(dense)[index] = static_cast<int32_t>(value); break;
-    case DType::i64: static_cast<int64_t*>(dense)[index] = value; break;
-    default: static_cast<uint8_t*>(dense)[index] = static_cast<uint8_t>(value);
+    case DType::i32:
+      static_cast<int32_t*>(dense)[index] = static_cast<int32_t>(value);
+      break;
+    case DType::i64:
+      static_cast<int64_t*>(dense)[index] = value;
+      break;
+    default:
+      static_cast<uint8_t*>(dense)[index] = static_cast<uint8_t>(value);
   }
 }
 
@@ -92,21 +100,35 @@ void for_each(const mpt_array& array, Body body) {
 
 double load_element(const void* dense, int64_t index, DType type) {
   switch (type) {
-    case DType::f64: return static_cast<const double*>(dense)[index];
-    case DType::f32: return static_cast<const float*>(dense)[index];
-    case DType::f16: return f16_to_f32(static_cast<const uint16_t*>(dense)[index]);
-    case DType::bf16: return bf16_to_f32(static_cast<const uint16_t*>(dense)[index]);
-    default: return static_cast<double>(load_integer(dense, index, type));
+    case DType::f64:
+      return static_cast<const double*>(dense)[index];
+    case DType::f32:
+      return static_cast<const float*>(dense)[index];
+    case DType::f16:
+      return f16_to_f32(static_cast<const uint16_t*>(dense)[index]);
+    case DType::bf16:
+      return bf16_to_f32(static_cast<const uint16_t*>(dense)[index]);
+    default:
+      return static_cast<double>(load_integer(dense, index, type));
   }
 }
 
 void store_element(void* dense, int64_t index, DType type, double value) {
   switch (type) {
-    case DType::f64: static_cast<double*>(dense)[index] = value; break;
-    case DType::f32: static_cast<float*>(dense)[index] = static_cast<float>(value); break;
-    case DType::f16: static_cast<uint16_t*>(dense)[index] = f32_to_f16(round_to_odd(value)); break;
-    case DType::bf16: static_cast<uint16_t*>(dense)[index] = f32_to_bf16(round_to_odd(value)); break;
-    default: fail(MPT_ERROR_INTERNAL, "store_element: %s is no float type", name_of(type));
+    case DType::f64:
+      static_cast<double*>(dense)[index] = value;
+      break;
+    case DType::f32:
+      static_cast<float*>(dense)[index] = static_cast<float>(value);
+      break;
+    case DType::f16:
+      static_cast<uint16_t*>(dense)[index] = f32_to_f16(round_to_odd(value));
+      break;
+    case DType::bf16:
+      static_cast<uint16_t*>(dense)[index] = f32_to_bf16(round_to_odd(value));
+      break;
+    default:
+      fail(MPT_ERROR_INTERNAL, "store_element: %s is no float type", name_of(type));
   }
 }
 
@@ -114,13 +136,14 @@ Shape shape_of(const mpt_array& array) { return Shape(array.rank, array.shape); 
 
 void check_array(const mpt_array& array, const std::string& who) {
   MPT_CHECK_ARGUMENT(is_known(array.dtype), "%s: dtype %d is unknown", who.c_str(), array.dtype);
-  MPT_CHECK_ARGUMENT(array.rank >= 0 && array.rank <= MPT_MAX_RANK, "%s: rank is %d, expected 0 to %d", who.c_str(), array.rank,
-                     MPT_MAX_RANK);
+  MPT_CHECK_ARGUMENT(array.rank >= 0 && array.rank <= MPT_MAX_RANK, "%s: rank is %d, expected 0 to %d", who.c_str(),
+                     array.rank, MPT_MAX_RANK);
   for (int i = 0; i < array.rank; ++i)
     MPT_CHECK_ARGUMENT(array.shape[i] >= 0, "%s: size %d is %lld, expected at least 0", who.c_str(), i,
                        static_cast<long long>(array.shape[i]));
   const int64_t count = shape_of(array).elements();
-  MPT_CHECK_ARGUMENT(array.data || count == 0, "%s: data is NULL for %lld elements", who.c_str(), static_cast<long long>(count));
+  MPT_CHECK_ARGUMENT(array.data || count == 0, "%s: data is NULL for %lld elements", who.c_str(),
+                     static_cast<long long>(count));
   MPT_CHECK_ARGUMENT(array.device_type == MPT_DEVICE_CPU, "%s: device_type is %d, expected MPT_DEVICE_CPU", who.c_str(),
                      array.device_type);
 }
@@ -128,13 +151,16 @@ void check_array(const mpt_array& array, const std::string& who) {
 void read_array(const mpt_array& array, DType to, void* dense, const std::string& who) {
   const auto from = static_cast<DType>(array.dtype);
   if (is_float(from) && !is_float(to))
-    fail(MPT_ERROR_INVALID_ARGUMENT, "%s: dtype is %s, expected an integer type for %s", who.c_str(), name_of(from), name_of(to));
+    fail(MPT_ERROR_INVALID_ARGUMENT, "%s: dtype is %s, expected an integer type for %s", who.c_str(), name_of(from),
+         name_of(to));
   if (is_float(from)) {
     if (is_dense(array) && is_convertible(from, to)) {
       convert_elements(from, array.data, to, dense, static_cast<std::size_t>(shape_of(array).elements()));
       return;
     }
-    for_each(array, [&](int64_t i, int64_t offset, auto&) { store_element(dense, i, to, load_element(array.data, offset, from)); });
+    for_each(array, [&](int64_t i, int64_t offset, auto&) {
+      store_element(dense, i, to, load_element(array.data, offset, from));
+    });
     return;
   }
   if (is_dense(array) && from == to) {
@@ -142,7 +168,9 @@ void read_array(const mpt_array& array, DType to, void* dense, const std::string
     if (bytes) std::memcpy(dense, array.data, bytes);
     return;
   }
-  for_each(array, [&](int64_t i, int64_t offset, auto&) { store_integer(dense, i, to, load_integer(array.data, offset, from), who); });
+  for_each(array, [&](int64_t i, int64_t offset, auto&) {
+    store_integer(dense, i, to, load_integer(array.data, offset, from), who);
+  });
 }
 
 void read_normalized(const mpt_array& array, int axis, const float* mean, const float* std, DType to, void* dense) {
@@ -154,20 +182,24 @@ void read_normalized(const mpt_array& array, int axis, const float* mean, const 
 
 void write_array(const void* dense, DType from, const Shape& shape, const mpt_array& array, const std::string& who) {
   if (shape_of(array) != shape)
-    fail(MPT_ERROR_INVALID_ARGUMENT, "%s: the array has shape %s, the tensor %s", who.c_str(), shape_of(array).text().c_str(),
-         shape.text().c_str());
+    fail(MPT_ERROR_INVALID_ARGUMENT, "%s: the array has shape %s, the tensor %s", who.c_str(),
+         shape_of(array).text().c_str(), shape.text().c_str());
   const auto to = static_cast<DType>(array.dtype);
   if (!is_float(from) || !is_float(to)) {
     if (is_float(from) != is_float(to))
       fail(MPT_ERROR_INVALID_ARGUMENT, "%s: dtype is %s, the tensor's is %s", who.c_str(), name_of(to), name_of(from));
-    for_each(array, [&](int64_t i, int64_t offset, auto&) { store_integer(array.data, offset, to, load_integer(dense, i, from), who); });
+    for_each(array, [&](int64_t i, int64_t offset, auto&) {
+      store_integer(array.data, offset, to, load_integer(dense, i, from), who);
+    });
     return;
   }
   if (is_dense(array) && is_convertible(from, to)) {
     convert_elements(from, dense, to, array.data, static_cast<std::size_t>(shape.elements()));
     return;
   }
-  for_each(array, [&](int64_t i, int64_t offset, auto&) { store_element(array.data, offset, to, load_element(dense, i, from)); });
+  for_each(array, [&](int64_t i, int64_t offset, auto&) {
+    store_element(array.data, offset, to, load_element(dense, i, from));
+  });
 }
 
 }  // namespace mpt

@@ -23,7 +23,8 @@ const InputInfo* find_input(const Graph& model, const char* name) {
 
 std::string input_names(const Graph& model) {
   std::string names;
-  for (const InputInfo& input : model.inputs) names += (names.empty() ? "'" : ", '") + model.value(input.value).name + "'";
+  for (const InputInfo& input : model.inputs)
+    names += (names.empty() ? "'" : ", '") + model.value(input.value).name + "'";
   return names.empty() ? "none" : names;
 }
 
@@ -31,8 +32,8 @@ void check_dtype(const InputInfo& input, const mpt_array& array, const std::stri
   const auto found = static_cast<DType>(array.dtype);
   if (found == DType::u8 && input.dtype == DType::f32 && !input.std.empty()) return;
   if (is_float(found) && !is_float(input.dtype))
-    fail(MPT_ERROR_INVALID_ARGUMENT, "%s has dtype %s, expected %s or an integer type that converts exactly", who.c_str(),
-         name_of(found), name_of(input.dtype));
+    fail(MPT_ERROR_INVALID_ARGUMENT, "%s has dtype %s, expected %s or an integer type that converts exactly",
+         who.c_str(), name_of(found), name_of(input.dtype));
 }
 
 // The range of integers that a node allows for what it reads at `position`.

@@ -24,7 +24,8 @@ void report_memory(const std::shared_ptr<Context>& context, const Model& model, 
   }
   out->activations = plan->activation_bytes();
   out->scratch = plan->scratch_bytes();
-  out->total = out->master + out->copy16 + out->gradients + out->optimizer + out->activations + out->scratch + out->library;
+  out->total =
+      out->master + out->copy16 + out->gradients + out->optimizer + out->activations + out->scratch + out->library;
   out->flops = static_cast<uint64_t>(plan->flops());
   out->recomputed_flops = static_cast<uint64_t>(plan->recomputed_flops());
 
@@ -34,8 +35,8 @@ void report_memory(const std::shared_ptr<Context>& context, const Model& model, 
   const ParamsBytes fp32_bytes = params.planned_bytes(MPT_PRECISION_FP32);
   out->fp32_activations = reference.activation_bytes();
   out->fp32_scratch = reference.scratch_bytes();
-  out->fp32_total = fp32_bytes.master + fp32_bytes.copy16 + fp32_bytes.gradients + out->optimizer + out->fp32_activations +
-                    out->fp32_scratch;
+  out->fp32_total = fp32_bytes.master + fp32_bytes.copy16 + fp32_bytes.gradients + out->optimizer +
+                    out->fp32_activations + out->fp32_scratch;
   for (const Optimizer* optimizer : optimizers)
     if (optimizer) out->fp32_total += optimizer->sums_bytes();
 }

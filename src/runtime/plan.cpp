@@ -77,7 +77,8 @@ void Plan::place_parameters(const Params& params) {
   for (Value& value : graph_.values) {
     if (value.role != Role::parameter) continue;
     if (value.slot >= params.count())
-      fail(MPT_ERROR_INVALID_STATE, "parameter '%s' was added to the model after the parameter store was made", value.name.c_str());
+      fail(MPT_ERROR_INVALID_STATE, "parameter '%s' was added to the model after the parameter store was made",
+           value.name.c_str());
     if (value.form == ParamForm::master && value.narrow && !params.has_fp32_master(value.slot)) {
       value.form = ParamForm::copy;
       value.dtype = params.dtype(value.slot, Part::copy);
@@ -116,7 +117,8 @@ void Plan::store_constants() {
     const auto count = static_cast<uint64_t>(value.shape.elements());
     std::vector<unsigned char> host(count * size_of(value.dtype));
     if (is_float(value.dtype))
-      for (uint64_t i = 0; i < count; ++i) store_element(host.data(), static_cast<int64_t>(i), value.dtype, constant.floats[i]);
+      for (uint64_t i = 0; i < count; ++i)
+        store_element(host.data(), static_cast<int64_t>(i), value.dtype, constant.floats[i]);
     else if (count)
       std::memcpy(host.data(), constant.integers.data(), host.size());
     context_->backend().copy_in(static_cast<char*>(constants_.data()) + constant_offset_[v], host.data(), host.size());
@@ -146,7 +148,8 @@ void Plan::bind(const Params& params, void* workspace, const std::vector<float*>
   for (std::size_t n = 1; n < graph_.nodes.size(); ++n) {
     if (!kernels_[n]) continue;
     const Node& node = graph_.nodes[n];
-    Launch launch{static_cast<NodeId>(n), kernels_[n].get(), {}, {}, static_cast<char*>(workspace) + memory_.scratch_offset[n]};
+    Launch launch{
+        static_cast<NodeId>(n), kernels_[n].get(), {}, {}, static_cast<char*>(workspace) + memory_.scratch_offset[n]};
     for (ValueId input : node.inputs) launch.inputs.push_back(input == none ? nullptr : pointers_[input]);
     for (ValueId output : node.outputs) launch.outputs.push_back(output == none ? nullptr : pointers_[output]);
     launches_.push_back(std::move(launch));
@@ -178,9 +181,7 @@ Plan::Blame Plan::find_non_finite(const StepVars& vars) {
   return {};
 }
 
-bool Plan::is_kept(ValueId value) const {
-  return std::find(kept_.begin(), kept_.end(), value) != kept_.end();
-}
+bool Plan::is_kept(ValueId value) const { return std::find(kept_.begin(), kept_.end(), value) != kept_.end(); }
 
 std::string Plan::text() const {
   std::string out = graph_.text();
@@ -193,7 +194,8 @@ std::string Plan::text() const {
       if (output != none && memory_.offset[output] != MemoryPlan::outside)
         out += " %" + std::to_string(output) + "@" + std::to_string(memory_.offset[output]);
     if (kernels_[n] && kernels_[n]->scratch_bytes() > 0)
-      out += " scratch " + std::to_string(kernels_[n]->scratch_bytes()) + "@" + std::to_string(memory_.scratch_offset[n]);
+      out +=
+          " scratch " + std::to_string(kernels_[n]->scratch_bytes()) + "@" + std::to_string(memory_.scratch_offset[n]);
     out += "\n";
   }
   return out;

@@ -23,8 +23,8 @@ struct PlanRequest {
   std::vector<ValueId> keep;             // of the model: readable after the run
   std::vector<ValueId> keep_gradients;   // of the model: their gradients are
   uint64_t activation_budget = 0;
-  bool fp32_weights = false;             // parameters are read in FP32: evaluation with weight averages
-  std::set<std::string> demoted;         // ops kept in FP32 beyond the model's own overrides
+  bool fp32_weights = false;      // parameters are read in FP32: evaluation with weight averages
+  std::set<std::string> demoted;  // ops kept in FP32 beyond the model's own overrides
 };
 
 class Plan {
@@ -43,7 +43,7 @@ class Plan {
   ValueId value_of(ValueId in_model) const { return value_of_[in_model]; }
   ValueId gradient_of(ValueId in_model) const;
   const std::vector<int32_t>& gradient_slots() const { return gradient_slots_; }  // parameters that get a gradient
-  bool is_kept(ValueId value) const;  // readable after the run
+  bool is_kept(ValueId value) const;                                              // readable after the run
   std::string text() const;
 
   // ---- running
@@ -86,8 +86,8 @@ class Plan {
   double flops_ = 0, recomputed_flops_ = 0;
   std::vector<std::unique_ptr<Kernel>> kernels_;  // by node; null for views
   DeviceBuffer constants_;
-  std::vector<uint64_t> constant_offset_;         // by value
-  std::vector<void*> pointers_;                   // by value
+  std::vector<uint64_t> constant_offset_;  // by value
+  std::vector<void*> pointers_;            // by value
   std::vector<Launch> launches_;
 };
 

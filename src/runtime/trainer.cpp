@@ -17,15 +17,21 @@ double read_scalar(Backend& backend, const Plan& plan, ValueId value) {
 
 }  // namespace
 
-Trainer::Trainer(std::shared_ptr<Model> model, std::shared_ptr<Params> params, std::shared_ptr<Workspace> workspace, ValueId loss,
-                 std::shared_ptr<Optimizer> optimizer, std::shared_ptr<Scaler> scaler, const mpt_trainer_options& options)
-    : model_(std::move(model)), params_(std::move(params)), workspace_(std::move(workspace)),
-      accumulation_steps_(options.accumulation_steps), activation_budget_(options.activation_budget),
-      max_plans_(options.max_plans), progress_(options.progress), progress_user_(options.progress_user),
+Trainer::Trainer(std::shared_ptr<Model> model, std::shared_ptr<Params> params, std::shared_ptr<Workspace> workspace,
+                 ValueId loss, std::shared_ptr<Optimizer> optimizer, std::shared_ptr<Scaler> scaler,
+                 const mpt_trainer_options& options)
+    : model_(std::move(model)),
+      params_(std::move(params)),
+      workspace_(std::move(workspace)),
+      accumulation_steps_(options.accumulation_steps),
+      activation_budget_(options.activation_budget),
+      max_plans_(options.max_plans),
+      progress_(options.progress),
+      progress_user_(options.progress_user),
       seed_(model_->context->seed()) {
   constexpr int32_t most_steps = 1 << 20;
-  MPT_CHECK_ARGUMENT(accumulation_steps_ >= 1 && accumulation_steps_ <= most_steps, "accumulation_steps is %d, expected 1 to %d",
-                     accumulation_steps_, most_steps);
+  MPT_CHECK_ARGUMENT(accumulation_steps_ >= 1 && accumulation_steps_ <= most_steps,
+                     "accumulation_steps is %d, expected 1 to %d", accumulation_steps_, most_steps);
   MPT_CHECK_ARGUMENT(max_plans_ >= 1, "max_plans is %d, expected at least 1", max_plans_);
   add_objective(loss, std::move(optimizer), std::move(scaler));
   if (accumulation_steps_ > 1) params_->require_fp32_gradients();
@@ -57,7 +63,8 @@ void Trainer::add_objective(ValueId loss, std::shared_ptr<Optimizer> optimizer, 
 
 void Trainer::require_trainable(const char* what) const {
   if (!objectives_[0].optimizer)
-    fail(MPT_ERROR_INVALID_STATE, "the trainer was made without an optimizer: it can evaluate and predict, not %s", what);
+    fail(MPT_ERROR_INVALID_STATE, "the trainer was made without an optimizer: it can evaluate and predict, not %s",
+         what);
 }
 
 void Trainer::begin_call() {
@@ -92,9 +99,9 @@ void Trainer::backward_objective(Objective& objective, const Batch& batch, const
   stage_inputs(plan, model_->context->backend(), batch.inputs, batch.count);
 
   const bool sums = uses_sums(objective);
-  const bool first_of_optimizer =
-      std::find_if(objectives_.begin(), objectives_.end(), [&](const Objective& o) { return o.optimizer == objective.optimizer; })
-          ->loss == objective.loss;
+  const bool first_of_optimizer = std::find_if(objectives_.begin(), objectives_.end(), [&](const Objective& o) {
+                                    return o.optimizer == objective.optimizer;
+                                  })->loss == objective.loss;
   if (micro_step_ == 0) {
     objective.loss_sum = 0;
     objective.finite = true;
@@ -120,7 +127,8 @@ void Trainer::update_objectives(Optimizer& optimizer, const Batch* batch) {
   for (Objective& objective : objectives_)
     if (objective.optimizer.get() == &optimizer) mine.push_back(&objective);
   const bool sums = uses_sums(*mine[0]);
-  const GradientCheck check = sums ? optimizer.check_sums() : optimizer.check(mine[0]->scaler.get(), "mpt_trainer_step");
+  const GradientCheck check =
+      sums ? optimizer.check_sums() : optimizer.check(mine[0]->scaler.get(), "mpt_trainer_step");
 
   // All decisions come first: an error then leaves everything as it was. A scaler that serves several losses changes once.
   struct Decision {
@@ -132,8 +140,10 @@ void Trainer::update_objectives(Optimizer& optimizer, const Batch* batch) {
     const bool overflowed = sums ? !objective->finite : !check.finite;
     const auto same = std::find_if(decisions.begin(), decisions.end(),
                                    [&](const Decision& d) { return d.scaler == objective->scaler.get(); });
-    if (same == decisions.end()) decisions.push_back({objective->scaler.get(), overflowed});
-    else same->overflowed = same->overflowed || overflowed;
+    if (same == decisions.end())
+      decisions.push_back({objective->scaler.get(), overflowed});
+    else
+      same->overflowed = same->overflowed || overflowed;
   }
   for (Objective* objective : mine)
     for (const Decision& d : decisions)
@@ -142,12 +152,15 @@ void Trainer::update_objectives(Optimizer& optimizer, const Batch* batch) {
 
   UpdateReport report;
   report.learning_rate = optimizer.learning_rate();
-  if (check.finite) report = optimizer.apply(check);
-  else optimizer.skip();
+  if (check.finite)
+    report = optimizer.apply(check);
+  else
+    optimizer.skip();
   for (const Decision& d : decisions) d.scaler->commit(d.scaler->change(d.overflowed, check.finite));
   for (Objective* objective : mine) fill_result(*objective, check, report, check.finite);
   if (!check.finite)
-    model_->context->log(MPT_LOG_INFO, "step skipped: %s; the scale is now %g", check.text(*params_).c_str(), mine[0]->scaler->scale());
+    model_->context->log(MPT_LOG_INFO, "step skipped: %s; the scale is now %g", check.text(*params_).c_str(),
+                         mine[0]->scaler->scale());
 }
 
 void Trainer::fill_result(Objective& objective, const GradientCheck& check, const UpdateReport& report, bool applied) {
@@ -246,7 +259,8 @@ void Trainer::update(mpt_step_result* result) {
   require_trainable("update");
   begin_call();
   if (!backward_done_)
-    fail(MPT_ERROR_INVALID_STATE, "%d of %d backward passes were run since the last update", micro_step_, accumulation_steps_);
+    fail(MPT_ERROR_INVALID_STATE, "%d of %d backward passes were run since the last update", micro_step_,
+         accumulation_steps_);
   try {
     std::vector<Optimizer*> done;
     for (const Objective& objective : objectives_) {
@@ -345,7 +359,8 @@ void Trainer::fetch(const mpt_array& out) {
   if (std::find(kept_.begin(), kept_.end(), name) == kept_.end())
     fail(MPT_ERROR_INVALID_STATE, "'%s' is not kept: call mpt_trainer_keep before the step", name.c_str());
   if (!last_plan_ || !values_readable_ || workspace_->writer != this)
-    fail(MPT_ERROR_INVALID_STATE, "'%s' is not there: the last call on this workspace was no training step", name.c_str());
+    fail(MPT_ERROR_INVALID_STATE, "'%s' is not there: the last call on this workspace was no training step",
+         name.c_str());
   const bool gradient = name.size() > 5 && name.compare(name.size() - 5, 5, ".grad") == 0;
   const ValueId id = model_->graph.find(gradient ? name.substr(0, name.size() - 5) : name);
   const ValueId value = gradient ? last_plan_->gradient_of(id) : last_plan_->value_of(id);

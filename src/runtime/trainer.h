@@ -22,8 +22,9 @@ struct Batch {
 
 class Trainer {
  public:
-  Trainer(std::shared_ptr<Model> model, std::shared_ptr<Params> params, std::shared_ptr<Workspace> workspace, ValueId loss,
-          std::shared_ptr<Optimizer> optimizer, std::shared_ptr<Scaler> scaler, const mpt_trainer_options& options);
+  Trainer(std::shared_ptr<Model> model, std::shared_ptr<Params> params, std::shared_ptr<Workspace> workspace,
+          ValueId loss, std::shared_ptr<Optimizer> optimizer, std::shared_ptr<Scaler> scaler,
+          const mpt_trainer_options& options);
   void add_objective(ValueId loss, std::shared_ptr<Optimizer> optimizer, std::shared_ptr<Scaler> scaler);
 
   void step(const Batch& batch, mpt_step_result* result);
@@ -47,10 +48,10 @@ class Trainer {
     ValueId loss;
     std::shared_ptr<Optimizer> optimizer;
     std::shared_ptr<Scaler> scaler;
-    bool shared = false;      // another objective has the same optimizer
-    double loss_sum = 0;      // over the micro-steps gathered
-    double scale = 1;         // that its last backward pass used
-    bool finite = true;       // all its gradients since the last update
+    bool shared = false;  // another objective has the same optimizer
+    double loss_sum = 0;  // over the micro-steps gathered
+    double scale = 1;     // that its last backward pass used
+    bool finite = true;   // all its gradients since the last update
     mpt_step_result result{};
   };
   struct CachedPlan {
@@ -100,13 +101,13 @@ class Trainer {
   std::list<CachedPlan> plans_;  // most recently used first
   std::vector<std::string> kept_;
   std::set<std::string> demoted_;
-  Plan* last_plan_ = nullptr;          // of the last training pass
-  bool values_readable_ = false;       // the workspace still holds that pass's values
+  Plan* last_plan_ = nullptr;     // of the last training pass
+  bool values_readable_ = false;  // the workspace still holds that pass's values
   PlanRequest last_request_;
   bool has_last_request_ = false;
-  int32_t micro_step_ = 0;             // gathered so far
-  bool backward_done_ = false;         // by mpt_trainer_backward; the update is due
-  bool split_ = false;                 // backward and update are separate calls
+  int32_t micro_step_ = 0;      // gathered so far
+  bool backward_done_ = false;  // by mpt_trainer_backward; the update is due
+  bool split_ = false;          // backward and update are separate calls
   bool started_ = false;
   std::atomic<bool> cancelled_{false};
 };

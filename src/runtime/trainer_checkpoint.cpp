@@ -62,7 +62,8 @@ void Trainer::load(const std::string& path) {
   const CheckpointReader reader(path);
   const auto kind = reader.metadata().find(kind_key);
   if (!reader.is_own() || kind == reader.metadata().end() || kind->second != kind_value)
-    fail(MPT_ERROR_INVALID_ARGUMENT, "'%s' holds weights alone, not a trainer's checkpoint: use mpt_params_load", path.c_str());
+    fail(MPT_ERROR_INVALID_ARGUMENT, "'%s' holds weights alone, not a trainer's checkpoint: use mpt_params_load",
+         path.c_str());
   if (const uint64_t found = reader.uint64(objectives_key); found != objectives_.size())
     fail(MPT_ERROR_INVALID_ARGUMENT, "'%s' is of a trainer with %llu objectives, this one has %llu", path.c_str(),
          static_cast<unsigned long long>(found), static_cast<unsigned long long>(objectives_.size()));
@@ -77,14 +78,16 @@ void Trainer::load(const std::string& path) {
   for (std::size_t i = 0; i < optimizers.size(); ++i) {
     counters.push_back(optimizers[i]->read_state(optimizer_prefix(i), reader.metadata(), path));
     states.push_back(optimizers[i]->state_tensors());
-    for (const Optimizer::StateTensor& state : states[i]) expected.push_back({optimizer_prefix(i) + state.name, DType::f32, state.shape});
+    for (const Optimizer::StateTensor& state : states[i])
+      expected.push_back({optimizer_prefix(i) + state.name, DType::f32, state.shape});
   }
   const TensorDifferences differences = reader.compare(expected);
   if (!differences.empty())
     fail(MPT_ERROR_INVALID_ARGUMENT, "'%s' does not fit this trainer: %s", path.c_str(), differences.text().c_str());
   std::vector<ScalerNumbers> scalers;
   for (std::size_t i = 0; i < objectives_.size(); ++i)
-    if (objectives_[i].scaler) scalers.push_back(objectives_[i].scaler->read_state(scaler_prefix(i), reader.metadata(), path));
+    if (objectives_[i].scaler)
+      scalers.push_back(objectives_[i].scaler->read_state(scaler_prefix(i), reader.metadata(), path));
   const uint64_t seed = reader.uint64(seed_key);
   std::vector<std::vector<float>> values;
   for (const TensorExpectation& tensor : expected) {

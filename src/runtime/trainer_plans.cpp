@@ -42,7 +42,8 @@ Plan& Trainer::prepare(const std::string& kind, PlanRequest request, bool use_av
   }
   CachedPlan& cached = plans_.front();
   workspace_->require(cached.plan->memory().arena_bytes);
-  if (use_averages || cached.workspace_generation != workspace_->generation() || cached.params_layout != params_->layout()) {
+  if (use_averages || cached.workspace_generation != workspace_->generation() ||
+      cached.params_layout != params_->layout()) {
     const std::vector<float*> pointers = use_averages ? averages() : std::vector<float*>();
     cached.plan->bind(*params_, workspace_->data(), use_averages ? &pointers : nullptr);
     cached.workspace_generation = workspace_->generation();

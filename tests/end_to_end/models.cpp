@@ -82,8 +82,8 @@ int32_t cube_forward(void*, const mpt_array* in, int32_t, mpt_array* out, int32_
   return 0;
 }
 
-int32_t cube_backward(void*, const mpt_array* in, int32_t, const mpt_array*, const mpt_array* dout, int32_t, mpt_array* din,
-                      void*, void*) {
+int32_t cube_backward(void*, const mpt_array* in, int32_t, const mpt_array*, const mpt_array* dout, int32_t,
+                      mpt_array* din, void*, void*) {
   const auto* x = static_cast<const float*>(in[0].data);
   const auto* dy = static_cast<const float*>(dout[0].data);
   auto* dx = static_cast<float*>(din[0].data);
@@ -245,13 +245,15 @@ TEST_SUITE("end_to_end.models") {
   TEST_CASE("a mistake in building is kept, named with op and shapes, and can be cleared") {
     Handles h;
     const int64_t a_shape[] = {32, 10}, b_shape[] = {12, 4};
-    const mpt_tensor a = mpt_input(h.model, "a", MPT_FLOAT32, 2, a_shape), b = mpt_input(h.model, "b", MPT_FLOAT32, 2, b_shape);
+    const mpt_tensor a = mpt_input(h.model, "a", MPT_FLOAT32, 2, a_shape),
+                     b = mpt_input(h.model, "b", MPT_FLOAT32, 2, b_shape);
     const mpt_tensor wrong = mpt_matmul(h.model, a, b, 0, 0);
     CHECK(wrong == 0);
     CHECK(mpt_relu(h.model, wrong) == 0);  // passes through silently
     CHECK(mpt_model_check(h.model) == MPT_ERROR_INVALID_ARGUMENT);
     const std::string message = mpt_last_error_message();
-    for (const char* part : {"matmul", "'a' [32, 10]", "'b' [12, 4]", "10", "12"}) CHECK(message.find(part) != std::string::npos);
+    for (const char* part : {"matmul", "'a' [32, 10]", "'b' [12, 4]", "10", "12"})
+      CHECK(message.find(part) != std::string::npos);
     mpt_params* params = nullptr;
     CHECK(mpt_params_create(&params, h.model, nullptr) == MPT_ERROR_INVALID_ARGUMENT);
     CHECK(params == nullptr);
@@ -265,13 +267,15 @@ TEST_SUITE("end_to_end.models") {
   TEST_CASE("a conflict that names had hidden is told with op and shapes when the model is compiled") {
     Handles h;
     const int64_t first[] = {mpt_model_dim(h.model, "n")}, second[] = {mpt_model_dim(h.model, "k")};
-    const mpt_tensor a = mpt_input(h.model, "a", MPT_FLOAT32, 1, first), b = mpt_input(h.model, "b", MPT_FLOAT32, 1, second);
+    const mpt_tensor a = mpt_input(h.model, "a", MPT_FLOAT32, 1, first),
+                     b = mpt_input(h.model, "b", MPT_FLOAT32, 1, second);
     const mpt_tensor sum = mpt_sum(h.model, mpt_add(h.model, a, b), 0, nullptr, 0);
     MPT_OKAY(mpt_model_check(h.model));
     h.make_params(MPT_PRECISION_FP32);
     mpt_trainer* t = h.make_trainer(sum, nullptr);
     std::vector<float> values(8, 1.0f);
-    std::vector<mpt_array> in = {array_of("a", values.data(), MPT_FLOAT32, {5}), array_of("b", values.data(), MPT_FLOAT32, {6})};
+    std::vector<mpt_array> in = {array_of("a", values.data(), MPT_FLOAT32, {5}),
+                                 array_of("b", values.data(), MPT_FLOAT32, {6})};
     double loss = 0;
     CHECK(mpt_trainer_evaluate(t, in.data(), 2, 0, &loss) == MPT_ERROR_INVALID_ARGUMENT);
     const std::string message = mpt_last_error_message();

@@ -11,10 +11,11 @@
 
 #include "mpt.h"
 
-#define MPT_OKAY(call)                                                                    \
-  do {                                                                                    \
-    const mpt_status status_ = (call);                                                    \
-    CHECK_MESSAGE(status_ == MPT_OK, std::string(mpt_status_name(status_)), ": ", std::string(mpt_last_error_message())); \
+#define MPT_OKAY(call)                                                            \
+  do {                                                                            \
+    const mpt_status status_ = (call);                                            \
+    CHECK_MESSAGE(status_ == MPT_OK, std::string(mpt_status_name(status_)), ": ", \
+                  std::string(mpt_last_error_message()));                         \
   } while (0)
 
 namespace e2e {
@@ -121,7 +122,8 @@ struct Data {
   std::vector<int32_t> y;
   mpt_array arrays[2];
 
-  explicit Data(int64_t batch, uint32_t seed = 1) : x(static_cast<std::size_t>(batch) * 8), y(static_cast<std::size_t>(batch)) {
+  explicit Data(int64_t batch, uint32_t seed = 1)
+      : x(static_cast<std::size_t>(batch) * 8), y(static_cast<std::size_t>(batch)) {
     uint32_t state = seed * 2654435761u + 12345u;
     for (float& v : x) {
       state = state * 1664525u + 1013904223u;

@@ -1,6 +1,6 @@
 // Training as a user sees it: it learns, gives the same bits for any number of threads, and goes on where it stopped.
-#include <cstdio>
 #include <cmath>
+#include <cstdio>
 #include <string>
 
 #include "session.h"
