@@ -114,7 +114,7 @@ MPT_API const char *mpt_build_info(void);
 /** Element types. */
 typedef int32_t mpt_dtype;
 #define MPT_FLOAT32 1
-#define MPT_FLOAT16 2  /**< IEEE binary16, subnormals kept */
+#define MPT_FLOAT16 2 /**< IEEE binary16, subnormals kept */
 #define MPT_BFLOAT16 3
 #define MPT_FLOAT64 4
 #define MPT_INT32 5
@@ -138,13 +138,13 @@ typedef int32_t mpt_precision;
 
 /** Describes memory that the caller owns; the library keeps no pointer to it after the call. */
 typedef struct mpt_array {
-  const char *name;               /**< which input or tensor it is; NULL where the function names it otherwise */
-  void *data;                     /**< first element; may be NULL if a size is 0; inputs are only read */
+  const char *name; /**< which input or tensor it is; NULL where the function names it otherwise */
+  void *data;       /**< first element; may be NULL if a size is 0; inputs are only read */
   mpt_dtype dtype;
-  int32_t rank;                   /**< 0 (a scalar) to MPT_MAX_RANK */
+  int32_t rank; /**< 0 (a scalar) to MPT_MAX_RANK */
   int64_t shape[MPT_MAX_RANK];
-  int64_t strides[MPT_MAX_RANK];  /**< in elements; all zero means dense and row-major */
-  int32_t device_type;            /**< MPT_DEVICE_CPU or MPT_DEVICE_CUDA */
+  int64_t strides[MPT_MAX_RANK]; /**< in elements; all zero means dense and row-major */
+  int32_t device_type;           /**< MPT_DEVICE_CPU or MPT_DEVICE_CUDA */
   int32_t device_index;
 } mpt_array;
 
@@ -184,7 +184,7 @@ typedef struct mpt_context_options {
   const mpt_allocator *allocator; /**< copied; NULL: the C library's */
   mpt_log_function log;           /**< NULL: nothing is told */
   void *log_user;
-  int32_t log_level;              /**< least level passed to `log`; default MPT_LOG_INFO */
+  int32_t log_level; /**< least level passed to `log`; default MPT_LOG_INFO */
 } mpt_context_options;
 
 MPT_API mpt_status mpt_context_options_init(mpt_context_options *options, uint64_t struct_size);
@@ -219,7 +219,8 @@ MPT_API mpt_tensor mpt_model_set_name(mpt_model *model, mpt_tensor tensor, const
 /** The tensor of that name; 0 if there is none (no mistake is recorded). */
 MPT_API mpt_tensor mpt_model_find(const mpt_model *model, const char *name);
 /** Shape of a tensor; named dimensions are negative. @param out_shape MPT_MAX_RANK numbers */
-MPT_API mpt_status mpt_model_tensor_shape(const mpt_model *model, mpt_tensor tensor, int64_t *out_shape, int32_t *out_rank);
+MPT_API mpt_status mpt_model_tensor_shape(const mpt_model *model, mpt_tensor tensor, int64_t *out_shape,
+                                          int32_t *out_rank);
 /** The graph as text, a line per op. */
 MPT_API mpt_status mpt_model_dump(const mpt_model *model, char *buffer, uint64_t capacity, uint64_t *out_needed);
 
@@ -248,21 +249,21 @@ MPT_API mpt_tensor mpt_constant(mpt_model *model, const mpt_array *array);
 
 /** Initialisers of parameters. Random ones depend on the seed and the parameter's name only. */
 typedef int32_t mpt_initializer;
-#define MPT_INIT_DEFAULT 0         /**< the layer's own default */
+#define MPT_INIT_DEFAULT 0 /**< the layer's own default */
 #define MPT_INIT_ZEROS 1
-#define MPT_INIT_CONSTANT 2        /**< a */
-#define MPT_INIT_NORMAL 3          /**< mean a, standard deviation b */
-#define MPT_INIT_UNIFORM 4         /**< in [a, b) */
-#define MPT_INIT_XAVIER_UNIFORM 5  /**< +-sqrt(6 / (fan_in + fan_out)) * a; Glorot and Bengio 2010 */
-#define MPT_INIT_XAVIER_NORMAL 6   /**< std sqrt(2 / (fan_in + fan_out)) * a */
-#define MPT_INIT_KAIMING_UNIFORM 7 /**< +-a * sqrt(3 / fan_in); a is the gain; He et al. 2015 */
-#define MPT_INIT_KAIMING_NORMAL 8  /**< std a / sqrt(fan_in) */
+#define MPT_INIT_CONSTANT 2         /**< a */
+#define MPT_INIT_NORMAL 3           /**< mean a, standard deviation b */
+#define MPT_INIT_UNIFORM 4          /**< in [a, b) */
+#define MPT_INIT_XAVIER_UNIFORM 5   /**< +-sqrt(6 / (fan_in + fan_out)) * a; Glorot and Bengio 2010 */
+#define MPT_INIT_XAVIER_NORMAL 6    /**< std sqrt(2 / (fan_in + fan_out)) * a */
+#define MPT_INIT_KAIMING_UNIFORM 7  /**< +-a * sqrt(3 / fan_in); a is the gain; He et al. 2015 */
+#define MPT_INIT_KAIMING_NORMAL 8   /**< std a / sqrt(fan_in) */
 #define MPT_INIT_TRUNCATED_NORMAL 9 /**< mean a, standard deviation b, redrawn outside a +- 2 b */
 
 typedef struct mpt_param_options {
   uint32_t struct_size;
   mpt_initializer initializer; /**< default MPT_INIT_ZEROS */
-  double a, b;                 /**< the initialiser's numbers; default 0, 1 (Xavier and Kaiming: a = 1) */
+  double a, b;                 /**< the initialiser's numbers; default 0, 1 (Xavier, Kaiming: 0 means 1) */
   int32_t keep_fp32;           /**< 1: used and differentiated in FP32 in every precision; default 0 */
 } mpt_param_options;
 MPT_API mpt_status mpt_param_options_init(mpt_param_options *options, uint64_t struct_size);
@@ -282,7 +283,7 @@ typedef struct mpt_linear_options {
   int32_t bias;                       /**< default 1 */
   mpt_initializer weight_initializer; /**< default MPT_INIT_DEFAULT: uniform +-1/sqrt(in) as PyTorch's Linear */
   double weight_a, weight_b;
-  mpt_initializer bias_initializer;   /**< default MPT_INIT_DEFAULT: uniform +-1/sqrt(in) */
+  mpt_initializer bias_initializer; /**< default MPT_INIT_DEFAULT: uniform +-1/sqrt(in) */
   double bias_a, bias_b;
 } mpt_linear_options;
 MPT_API mpt_status mpt_linear_options_init(mpt_linear_options *options, uint64_t struct_size);
@@ -366,8 +367,8 @@ typedef struct mpt_embedding_options {
 MPT_API mpt_status mpt_embedding_options_init(mpt_embedding_options *options, uint64_t struct_size);
 /** Rows of a table: indices [..] int32 -> [.., features]. Parameter name.weight [count, features]. An index outside
  *  [0, count) fails the step with INVALID_ARGUMENT before anything is changed. */
-MPT_API mpt_tensor mpt_embedding(mpt_model *model, const char *name, mpt_tensor indices, int64_t count, int64_t features,
-                                 const mpt_embedding_options *options);
+MPT_API mpt_tensor mpt_embedding(mpt_model *model, const char *name, mpt_tensor indices, int64_t count,
+                                 int64_t features, const mpt_embedding_options *options);
 /** The tensor of a parameter by name, for tied weights: mpt_matmul(m, h, mpt_model_param(m, "tok.weight"), 0, 1). */
 MPT_API mpt_tensor mpt_model_param(mpt_model *model, const char *name);
 
@@ -406,13 +407,15 @@ typedef struct mpt_loss_options {
 MPT_API mpt_status mpt_loss_options_init(mpt_loss_options *options, uint64_t struct_size);
 /** Softmax cross-entropy over class indices: logits [.., classes], labels [..] int32. The mean is over rows not ignored; 0 if
  *  all are. Labels outside [0, classes) other than ignore_index fail the step with INVALID_ARGUMENT. */
-MPT_API mpt_tensor mpt_cross_entropy(mpt_model *model, mpt_tensor logits, mpt_tensor labels, const mpt_loss_options *options);
+MPT_API mpt_tensor mpt_cross_entropy(mpt_model *model, mpt_tensor logits, mpt_tensor labels,
+                                     const mpt_loss_options *options);
 /** mean or sum of (x - target)^2; no gradient flows to `target` unless it needs one. Shapes must be equal. */
 MPT_API mpt_tensor mpt_mse_loss(mpt_model *model, mpt_tensor x, mpt_tensor target, const mpt_loss_options *options);
 /** mean or sum of |x - target|; the derivative at 0 is 0. */
 MPT_API mpt_tensor mpt_l1_loss(mpt_model *model, mpt_tensor x, mpt_tensor target, const mpt_loss_options *options);
 /** Binary cross-entropy on logits: max(x, 0) - x t + log(1 + exp(-|x|)), targets in [0, 1]. */
-MPT_API mpt_tensor mpt_bce_loss(mpt_model *model, mpt_tensor logits, mpt_tensor target, const mpt_loss_options *options);
+MPT_API mpt_tensor mpt_bce_loss(mpt_model *model, mpt_tensor logits, mpt_tensor target,
+                                const mpt_loss_options *options);
 
 /* ---- custom ops ---- */
 
@@ -427,12 +430,12 @@ typedef int32_t (*mpt_custom_backward)(void *user, const mpt_array *inputs, int3
                                        void *scratch, void *stream);
 typedef struct mpt_custom_options {
   uint32_t struct_size;
-  const char *name;              /**< shown in dumps and messages */
+  const char *name; /**< shown in dumps and messages */
   mpt_custom_forward forward;
-  mpt_custom_backward backward;  /**< NULL: no gradient flows back */
-  void *user;                    /**< must live as long as the model and everything made from it */
-  uint64_t scratch_bytes;        /**< planned and handed to both functions; default 0 */
-  int32_t fp32;                  /**< 1: outputs and their gradients are stored in FP32; default 0 */
+  mpt_custom_backward backward; /**< NULL: no gradient flows back */
+  void *user;                   /**< must live as long as the model and everything made from it */
+  uint64_t scratch_bytes;       /**< planned and handed to both functions; default 0 */
+  int32_t fp32;                 /**< 1: outputs and their gradients are stored in FP32; default 0 */
 } mpt_custom_options;
 MPT_API mpt_status mpt_custom_options_init(mpt_custom_options *options, uint64_t struct_size);
 /** An op of the caller's. Output i has rank out_ranks[i] and its sizes follow one another in out_shapes (named dimensions are
@@ -445,9 +448,9 @@ MPT_API mpt_tensor mpt_custom(mpt_model *model, int32_t n_inputs, const mpt_tens
 
 typedef struct mpt_params_options {
   uint32_t struct_size;
-  mpt_precision precision;    /**< default MPT_PRECISION_FP32 */
-  int32_t no_master;          /**< ablation of the paper's section 3.1: FP16 weights only, w = round16(w + update); default 0 */
-  mpt_dtype gradient_dtype;   /**< default 0: the precision's; MPT_FLOAT32 keeps weight gradients in FP32 */
+  mpt_precision precision; /**< default MPT_PRECISION_FP32 */
+  int32_t no_master; /**< ablation of the paper's section 3.1: FP16 weights only, w = round16(w + update); default 0 */
+  mpt_dtype gradient_dtype; /**< default 0: the precision's; MPT_FLOAT32 keeps weight gradients in FP32 */
 } mpt_params_options;
 MPT_API mpt_status mpt_params_options_init(mpt_params_options *options, uint64_t struct_size);
 /** All parameters of a model, initialised from the context's seed. Later parameters of the model are not in it.
@@ -509,7 +512,7 @@ MPT_API mpt_status mpt_params_load(mpt_params *params, const char *path, const m
 #define MPT_SKIP_DEMOTE 2
 typedef struct mpt_scaler_options {
   uint32_t struct_size;
-  int32_t mode;            /**< default MPT_SCALER_DYNAMIC; trainers of fp32 and bf16 stores use scale 1 when given no scaler */
+  int32_t mode; /**< default MPT_SCALER_DYNAMIC; trainers of fp32 and bf16 stores use scale 1 when given no scaler */
   double initial_scale;    /**< default 65536; a power of two */
   double growth_factor;    /**< default 2; a power of two of at least 2 */
   double backoff_factor;   /**< default 0.5; a power of two below 1 */
@@ -518,7 +521,8 @@ typedef struct mpt_scaler_options {
   double min_scale;        /**< floor; default 1 */
   double max_scale;        /**< cap; default 2^24 */
   int32_t skip_limit;      /**< after so many skips in a row at the floor, skip_policy applies; default 100 */
-  int32_t skip_policy;     /**< MPT_SKIP_CONTINUE, MPT_SKIP_FAIL (default: the step returns NUMERIC and says which tensor was
+  int32_t
+      skip_policy; /**< MPT_SKIP_CONTINUE, MPT_SKIP_FAIL (default: the step returns NUMERIC and says which tensor was
                                 first non-finite) or MPT_SKIP_DEMOTE (the blamed op is kept in FP32 from then on) */
 } mpt_scaler_options;
 MPT_API mpt_status mpt_scaler_options_init(mpt_scaler_options *options, uint64_t struct_size);
@@ -528,13 +532,13 @@ MPT_API void mpt_scaler_destroy(mpt_scaler *scaler);
 
 typedef struct mpt_scaler_state {
   uint32_t struct_size;
-  int32_t growth_counter;     /**< applied updates since the last change */
+  int32_t growth_counter; /**< applied updates since the last change */
   double scale;
   int32_t hysteresis_counter; /**< skips left before the scale backs off */
   int32_t skips_in_a_row;
-  uint64_t applied;           /**< updates applied */
-  uint64_t skipped;           /**< updates skipped */
-  uint64_t epoch;             /**< changes whenever the scale may have changed */
+  uint64_t applied; /**< updates applied */
+  uint64_t skipped; /**< updates skipped */
+  uint64_t epoch;   /**< changes whenever the scale may have changed */
 } mpt_scaler_state;
 MPT_API mpt_status mpt_scaler_state_init(mpt_scaler_state *state, uint64_t struct_size);
 MPT_API mpt_status mpt_scaler_get_state(mpt_scaler *scaler, mpt_scaler_state *out);
@@ -568,14 +572,14 @@ typedef int32_t mpt_optimizer_kind;
  *  and is counted in total_steps. docs/formulas.md has each formula. */
 typedef struct mpt_schedule_options {
   uint32_t struct_size;
-  int32_t kind;           /**< default MPT_SCHEDULE_CONSTANT */
-  int64_t warmup_steps;   /**< default 0 */
-  int64_t total_steps;    /**< linear, cosine, polynomial; at least 1 there */
-  double final_factor;    /**< default 0 */
-  int64_t step_size;      /**< step: default 1000 */
-  double gamma;           /**< step: default 0.1 */
-  double power;           /**< polynomial: default 1 */
-  const double *table;    /**< copied */
+  int32_t kind;         /**< default MPT_SCHEDULE_CONSTANT */
+  int64_t warmup_steps; /**< default 0 */
+  int64_t total_steps;  /**< linear, cosine, polynomial; at least 1 there */
+  double final_factor;  /**< default 0 */
+  int64_t step_size;    /**< step: default 1000 */
+  double gamma;         /**< step: default 0.1 */
+  double power;         /**< polynomial: default 1 */
+  const double *table;  /**< copied */
   int64_t table_length;
 } mpt_schedule_options;
 MPT_API mpt_status mpt_schedule_options_init(mpt_schedule_options *options, uint64_t struct_size);
@@ -584,24 +588,25 @@ MPT_API mpt_status mpt_schedule_factor(const mpt_schedule_options *options, int6
 
 typedef struct mpt_optimizer_options {
   uint32_t struct_size;
-  mpt_optimizer_kind kind;  /**< default MPT_ADAMW */
-  double learning_rate;     /**< default 1e-3 */
-  double beta1, beta2;      /**< default 0.9, 0.999 (NovoGrad 0.95, 0.98; Lion 0.9, 0.99) */
-  double epsilon;           /**< default 1e-8 (LAMB 1e-6, Adagrad 1e-10); on unscaled FP32 values */
-  double weight_decay;      /**< default 0.01 for AdamW and LAMB, else 0 */
-  double momentum;          /**< SGD: default 0 */
-  int32_t nesterov;         /**< SGD: default 0; needs momentum */
-  double clip_norm;         /**< greatest global norm of the unscaled gradients; default 0: no clipping */
-  double clip_value;        /**< each unscaled gradient into [-v, v]; before the norm's clipping; default 0: none */
-  double average_decay;     /**< exponential moving average of the masters: a = d a + (1 - d) w; default 0: none */
+  mpt_optimizer_kind kind; /**< default MPT_ADAMW */
+  double learning_rate;    /**< default 1e-3 */
+  double beta1, beta2;     /**< default 0.9, 0.999 (NovoGrad 0.95, 0.98; Lion 0.9, 0.99) */
+  double epsilon;          /**< default 1e-8 (LAMB 1e-6, Adagrad 1e-10); on unscaled FP32 values */
+  double weight_decay;     /**< default 0.01 for AdamW and LAMB, else 0 */
+  double momentum;         /**< SGD: default 0 */
+  int32_t nesterov;        /**< SGD: default 0; needs momentum */
+  double clip_norm;        /**< greatest global norm of the unscaled gradients; default 0: no clipping */
+  double clip_value;       /**< each unscaled gradient into [-v, v]; before the norm's clipping; default 0: none */
+  double average_decay;    /**< exponential moving average of the masters: a = d a + (1 - d) w; default 0: none */
   const mpt_schedule_options *schedule; /**< copied; NULL: constant */
-  const char *pattern;      /**< parameters to train, * and ? as in file names; NULL: all */
-  int32_t statistics_every; /**< gather mpt_update_statistics at every n-th update; default 0: never */
+  const char *pattern;                  /**< parameters to train, * and ? as in file names; NULL: all */
+  int32_t statistics_every;             /**< gather mpt_update_statistics at every n-th update; default 0: never */
 } mpt_optimizer_options;
 /** The defaults of AdamW. */
 MPT_API mpt_status mpt_optimizer_options_init(mpt_optimizer_options *options, uint64_t struct_size);
 /** The defaults of an optimizer. */
-MPT_API mpt_status mpt_optimizer_options_init_kind(mpt_optimizer_options *options, uint64_t struct_size, mpt_optimizer_kind kind);
+MPT_API mpt_status mpt_optimizer_options_init_kind(mpt_optimizer_options *options, uint64_t struct_size,
+                                                   mpt_optimizer_kind kind);
 /** Moments and averages for the parameters of a store. */
 MPT_API mpt_status mpt_optimizer_create(mpt_optimizer **out, mpt_params *params, const mpt_optimizer_options *options);
 MPT_API void mpt_optimizer_destroy(mpt_optimizer *optimizer);
@@ -615,8 +620,8 @@ typedef struct mpt_group_options {
 MPT_API mpt_status mpt_group_options_init(mpt_group_options *options, uint64_t struct_size);
 /** Other settings for parameters whose name fits `pattern` (* and ?); the last group that fits counts. A pattern that fits no
  *  parameter is INVALID_ARGUMENT. @param out_matched how many fit; may be NULL */
-MPT_API mpt_status mpt_optimizer_add_group(mpt_optimizer *optimizer, const char *pattern, const mpt_group_options *options,
-                                           int32_t *out_matched);
+MPT_API mpt_status mpt_optimizer_add_group(mpt_optimizer *optimizer, const char *pattern,
+                                           const mpt_group_options *options, int32_t *out_matched);
 /** Base learning rate from the next update on (the schedule's factor still applies). Finite and not negative. */
 MPT_API mpt_status mpt_optimizer_set_learning_rate(mpt_optimizer *optimizer, double learning_rate);
 /** Learning rate of the next update: base times schedule. */
@@ -625,15 +630,15 @@ MPT_API mpt_status mpt_optimizer_learning_rate(mpt_optimizer *optimizer, double 
 /** What a step did. */
 typedef struct mpt_step_result {
   uint32_t struct_size;
-  int32_t skipped;         /**< 1: gradients were not finite and nothing was changed */
-  double loss;             /**< unscaled, of the (first) objective; mean over micro-steps; NaN from mpt_optimizer_step */
-  double scale;            /**< that this step's gradients carried */
-  double gradient_norm;    /**< global 2-norm of the unscaled gradients before clipping by norm; not finite on a skip */
-  double learning_rate;    /**< that this update used (or would have) */
-  uint64_t applied_steps;  /**< of the optimizer, this one included */
-  uint64_t skipped_steps;  /**< of the scaler, this one included */
-  int32_t micro_step;      /**< micro-steps gathered so far; 0: an update was made or skipped */
-  int32_t fp16_overflows;  /**< master weights that are finite but not in 16 bits after this update */
+  int32_t skipped;        /**< 1: gradients were not finite and nothing was changed */
+  double loss;            /**< unscaled, of the (first) objective; mean over micro-steps; NaN from mpt_optimizer_step */
+  double scale;           /**< that this step's gradients carried */
+  double gradient_norm;   /**< global 2-norm of the unscaled gradients before clipping by norm; not finite on a skip */
+  double learning_rate;   /**< that this update used (or would have) */
+  uint64_t applied_steps; /**< of the optimizer, this one included */
+  uint64_t skipped_steps; /**< of the scaler, this one included */
+  int32_t micro_step;     /**< micro-steps gathered so far; 0: an update was made or skipped */
+  int32_t fp16_overflows; /**< master weights that are finite but not in 16 bits after this update */
 } mpt_step_result;
 MPT_API mpt_status mpt_step_result_init(mpt_step_result *result, uint64_t struct_size);
 /** For gradients of one's own: unscale, check, norm, clip, update masters, round copies, change the scale; one transaction.
@@ -651,16 +656,17 @@ MPT_API mpt_status mpt_optimizer_get_average(mpt_optimizer *optimizer, const cha
 typedef struct mpt_update_statistics {
   uint32_t struct_size;
   int32_t reserved;
-  uint64_t update;              /**< which update was sampled, from 1; 0: none yet */
-  uint64_t gradients;           /**< elements seen */
+  uint64_t update;    /**< which update was sampled, from 1; 0: none yet */
+  uint64_t gradients; /**< elements seen */
   uint64_t gradients_zero;
   uint64_t gradients_non_finite;
-  uint64_t gradients_below_2_24; /**< not zero, below 2^-24: smaller than any FP16 number */
+  uint64_t gradients_below_2_24;       /**< not zero, below 2^-24: smaller than any FP16 number */
   uint64_t gradients_rounding_to_zero; /**< not zero and at most 2^-25 */
-  uint64_t gradients_below_2_14; /**< not zero, below 2^-14: subnormal or lost in FP16 */
+  uint64_t gradients_below_2_14;       /**< not zero, below 2^-14: subnormal or lost in FP16 */
   uint64_t gradients_above_2_15;
-  uint64_t updates;             /**< not zero */
-  uint64_t updates_lost;        /**< of these, round16(w + u) == w with w = round16(master), in the store's 16-bit type (fp32: FP16) */
+  uint64_t updates; /**< not zero */
+  uint64_t
+      updates_lost; /**< of these, round16(w + u) == w with w = round16(master), in the store's 16-bit type (fp32: FP16) */
   uint64_t gradient_histogram[MPT_HISTOGRAM_BINS];
 } mpt_update_statistics;
 MPT_API mpt_status mpt_update_statistics_init(mpt_update_statistics *statistics, uint64_t struct_size);
@@ -675,7 +681,8 @@ typedef struct mpt_workspace_options {
 } mpt_workspace_options;
 MPT_API mpt_status mpt_workspace_options_init(mpt_workspace_options *options, uint64_t struct_size);
 /** May be shared by trainers of one context. */
-MPT_API mpt_status mpt_workspace_create(mpt_workspace **out, mpt_context *context, const mpt_workspace_options *options);
+MPT_API mpt_status mpt_workspace_create(mpt_workspace **out, mpt_context *context,
+                                        const mpt_workspace_options *options);
 MPT_API void mpt_workspace_destroy(mpt_workspace *workspace);
 /** Bytes allocated now; 0 for NULL. */
 MPT_API uint64_t mpt_workspace_bytes(const mpt_workspace *workspace);
@@ -702,10 +709,11 @@ MPT_API mpt_status mpt_memory_report_init(mpt_memory_report *report, uint64_t st
 
 typedef struct mpt_plan_options {
   uint32_t struct_size;
-  int32_t training;              /**< 1 (default): forward and backward; 0: forward only, dropout off */
-  uint64_t activation_budget;    /**< bytes of activations; what exceeds it is recomputed in the backward pass; 0: no limit */
-  mpt_optimizer *optimizer;      /**< counted in the memory report; NULL: none */
-  int32_t accumulate;            /**< 1: gradients are added up in FP32 over micro-steps; default 0 */
+  int32_t training; /**< 1 (default): forward and backward; 0: forward only, dropout off */
+  uint64_t
+      activation_budget; /**< bytes of activations; what exceeds it is recomputed in the backward pass; 0: no limit */
+  mpt_optimizer *optimizer; /**< counted in the memory report; NULL: none */
+  int32_t accumulate;       /**< 1: gradients are added up in FP32 over micro-steps; default 0 */
 } mpt_plan_options;
 MPT_API mpt_status mpt_plan_options_init(mpt_plan_options *options, uint64_t struct_size);
 /** Compiles a model for actual sizes without running it: to see the memory it needs and what became of it.
@@ -728,7 +736,8 @@ typedef int32_t (*mpt_progress_function)(void *user, const mpt_step_result *resu
 
 typedef struct mpt_trainer_options {
   uint32_t struct_size;
-  int32_t accumulation_steps;     /**< micro-steps per update, their gradients averaged; default 1. More than 1 keeps gradients
+  int32_t
+      accumulation_steps; /**< micro-steps per update, their gradients averaged; default 1. More than 1 keeps gradients
                                        in FP32 and is fixed when the trainer is made. */
   mpt_workspace *workspace;       /**< NULL: the trainer's own */
   uint64_t activation_budget;     /**< as in mpt_plan_options */
@@ -754,17 +763,19 @@ MPT_API void mpt_trainer_destroy(mpt_trainer *trainer);
  *  @return INVALID_ARGUMENT (shape, dtype, name, label), NUMERIC (skip policy), CANCELLED, OUT_OF_MEMORY. A skipped step is a
  *  success with result->skipped set. After an error parameters, optimizer and scaler are as before, and micro-steps
  *  gathered so far are dropped; with several objectives, the updates of those before the failing one stay. */
-MPT_API mpt_status mpt_trainer_step(mpt_trainer *trainer, const mpt_array *inputs, int32_t n_inputs, mpt_step_result *result);
+MPT_API mpt_status mpt_trainer_step(mpt_trainer *trainer, const mpt_array *inputs, int32_t n_inputs,
+                                    mpt_step_result *result);
 /** The first half of a step: forward and backward. Gradients may then be read and changed through mpt_params_tensor (they
  *  carry the scale). @param out_loss may be NULL */
-MPT_API mpt_status mpt_trainer_backward(mpt_trainer *trainer, const mpt_array *inputs, int32_t n_inputs, double *out_loss);
+MPT_API mpt_status mpt_trainer_backward(mpt_trainer *trainer, const mpt_array *inputs, int32_t n_inputs,
+                                        double *out_loss);
 /** The second half: check, unscale, clip, update, change of scale. INVALID_STATE without a backward before it. */
 MPT_API mpt_status mpt_trainer_update(mpt_trainer *trainer, mpt_step_result *result);
 /** Result of one objective in the last step. */
 MPT_API mpt_status mpt_trainer_objective_result(mpt_trainer *trainer, int32_t objective, mpt_step_result *result);
 /** The (first) loss on a batch without training: dropout off. @param use_average 1: with the weight average */
-MPT_API mpt_status mpt_trainer_evaluate(mpt_trainer *trainer, const mpt_array *inputs, int32_t n_inputs, int32_t use_average,
-                                        double *out_loss);
+MPT_API mpt_status mpt_trainer_evaluate(mpt_trainer *trainer, const mpt_array *inputs, int32_t n_inputs,
+                                        int32_t use_average, double *out_loss);
 /** Any named tensors on a batch without training: outputs[i].name says which, its memory receives it, converted to its dtype.
  *  Only the inputs that these depend on are needed. */
 MPT_API mpt_status mpt_trainer_predict(mpt_trainer *trainer, const mpt_array *inputs, int32_t n_inputs,

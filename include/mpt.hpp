@@ -135,7 +135,9 @@ class Params : public Owner<mpt_params, mpt_params_destroy> {
     check(mpt_params_tensor(get(), name, part, &out));
     return out;
   }
-  void save(const std::string &path, mpt_dtype dtype = MPT_FLOAT32) { check(mpt_params_save(get(), path.c_str(), dtype)); }
+  void save(const std::string &path, mpt_dtype dtype = MPT_FLOAT32) {
+    check(mpt_params_save(get(), path.c_str(), dtype));
+  }
   void load(const std::string &path, const mpt_load_options *options = nullptr) {
     check(mpt_params_load(get(), path.c_str(), options));
   }
@@ -185,8 +187,8 @@ class Trainer : public Owner<mpt_trainer, mpt_trainer_destroy> {
   Trainer(mpt_tensor loss, const Params &params, const Optimizer *optimizer, const Scaler *scaler = nullptr,
           const mpt_trainer_options *options = nullptr) {
     mpt_trainer *out = nullptr;
-    check(mpt_trainer_create(&out, loss, params.get(), optimizer ? optimizer->get() : nullptr, scaler ? scaler->get() : nullptr,
-                             options));
+    check(mpt_trainer_create(&out, loss, params.get(), optimizer ? optimizer->get() : nullptr,
+                             scaler ? scaler->get() : nullptr, options));
     reset(out);
   }
   mpt_step_result step(const mpt_array *inputs, int32_t count) {

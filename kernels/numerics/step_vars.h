@@ -12,7 +12,7 @@ struct StepVars {
   uint32_t micro_step;  // of gradient accumulation
   uint32_t rank;
   float loss_scale;
-  float loss_weight;    // 1 / micro-steps per update
+  float loss_weight;  // 1 / micro-steps per update
 };
 
 }  // namespace mpt

@@ -5,9 +5,9 @@
 #include <memory>
 #include <string>
 
+#include "backend/flat_store.h"
 #include "graph/graph.h"
 #include "kernels/numerics/step_vars.h"
-#include "backend/flat_store.h"
 
 namespace mpt {
 
@@ -33,8 +33,8 @@ class Backend {
  public:
   virtual ~Backend() = default;
   virtual const char* name() const = 0;
-  virtual std::string info() const { return {}; }  // instruction set, threads: for logs
-  virtual bool executes() const { return true; }   // false: plans only
+  virtual std::string info() const { return {}; }    // instruction set, threads: for logs
+  virtual bool executes() const { return true; }     // false: plans only
   virtual bool host_memory() const { return true; }  // the host may read and write device memory
 
   // The first implementation in this backend's list that takes the node. Throws UNSUPPORTED, naming the op.

@@ -37,7 +37,8 @@ class Attention {
     if (s.mask_rank == 4) mask = Tensor(DType::u8, {s.batch, s.heads, s.queries, s.keys});
     // About a third hidden; every seventh row sees nothing.
     if (s.mask_rank > 0) mask.fill([&](int64_t i) { return i / s.keys % 7 != 3 && random() % 3 != 0; });
-    lengths = Tensor(DType::i32, {s.batch}).fill([&](int64_t b) { return b % 3 == 2 ? 0 : (s.keys * (b + 1)) / (b + 2); });
+    lengths =
+        Tensor(DType::i32, {s.batch}).fill([&](int64_t b) { return b % 3 == 2 ? 0 : (s.keys * (b + 1)) / (b + 2); });
   }
 
   int64_t group() const { return s.heads / s.kv_heads; }
@@ -106,8 +107,9 @@ class Attention {
               e.dv[v_index(b, j, g, d)] += p[j] * dout.get(out_index(b, i, h, d));
               e.dq[q_index(b, i, h, d)] += ds * k_at(b, j, g, d);
               e.dk[k_index(b, j, g, d)] += ds * q_at(b, i, h, d);
-              e.magnitude = std::max({e.magnitude, std::fabs(e.dv[v_index(b, j, g, d)]), std::fabs(e.dq[q_index(b, i, h, d)]),
-                                      std::fabs(e.dk[k_index(b, j, g, d)]), std::fabs(dp), std::fabs(delta)});
+              e.magnitude =
+                  std::max({e.magnitude, std::fabs(e.dv[v_index(b, j, g, d)]), std::fabs(e.dq[q_index(b, i, h, d)]),
+                            std::fabs(e.dk[k_index(b, j, g, d)]), std::fabs(dp), std::fabs(delta)});
             }
           }
         }
@@ -123,10 +125,14 @@ class Attention {
       c.input(k);
       c.input(v);
     }
-    if (s.mask_rank > 0) c.input(mask);
-    else c.no_input();
-    if (s.lengths) c.input(lengths);
-    else c.no_input();
+    if (s.mask_rank > 0)
+      c.input(mask);
+    else
+      c.no_input();
+    if (s.lengths)
+      c.input(lengths);
+    else
+      c.no_input();
   }
 
   AttentionAttrs attrs() const { return {s.heads, s.kv_heads, s.causal, s.packed, s.scale}; }
@@ -174,7 +180,8 @@ void check_attention(const Setup& s) {
   // D products of numbers up to 5; a gradient sums over T group (dk, dv) or S (dq) terms of up to `magnitude` together.
   const Exact gradient = a.exact(&stored[0], &stored[1]);
   const double terms = static_cast<double>(std::max(s.queries * a.group(), s.keys));
-  const double error = (e + 5 * d * std::fabs(s.scale) * u + 2 * d * u + terms * u) * 16 * std::max(1.0, gradient.magnitude);
+  const double error =
+      (e + 5 * d * std::fabs(s.scale) * u + 2 * d * u + terms * u) * 16 * std::max(1.0, gradient.magnitude);
   KernelCase backward(OpKind::attention_grad, a.attrs());
   a.add_inputs(backward);
   backward.input(stored[0]);
@@ -205,7 +212,8 @@ TEST_CASE("attention: shapes around the tiles") {
     check_attention({.batch = 1, .queries = 1, .keys = 1, .heads = 1, .kv_heads = 1, .head_size = 1, .type = type});
     check_attention({.batch = 2, .queries = 7, .keys = 19, .heads = 3, .kv_heads = 3, .head_size = 5, .type = type});
     check_attention({.batch = 1, .queries = 33, .keys = 131, .heads = 2, .kv_heads = 1, .head_size = 24, .type = type});
-    check_attention({.batch = 1, .queries = 300, .keys = 270, .heads = 2, .kv_heads = 2, .head_size = 16, .type = type});
+    check_attention(
+        {.batch = 1, .queries = 300, .keys = 270, .heads = 2, .kv_heads = 2, .head_size = 16, .type = type});
     check_attention({.batch = 8, .queries = 150, .keys = 40, .heads = 4, .kv_heads = 2, .head_size = 33, .type = type});
   }
 }
@@ -213,17 +221,36 @@ TEST_CASE("attention: shapes around the tiles") {
 TEST_CASE("attention: causal") {
   for (DType type : float_types) {
     for (int64_t length : {1, 31, 32, 33, 128, 129, 300}) {
-      check_attention({.batch = 1, .queries = length, .keys = length, .heads = 2, .kv_heads = 1, .head_size = 17,
-                       .causal = true, .type = type});
+      check_attention({.batch = 1,
+                       .queries = length,
+                       .keys = length,
+                       .heads = 2,
+                       .kv_heads = 1,
+                       .head_size = 17,
+                       .causal = true,
+                       .type = type});
     }
-    check_attention({.batch = 9, .queries = 140, .keys = 140, .heads = 2, .kv_heads = 2, .head_size = 8, .causal = true,
-                     .packed = true, .type = type});
+    check_attention({.batch = 9,
+                     .queries = 140,
+                     .keys = 140,
+                     .heads = 2,
+                     .kv_heads = 2,
+                     .head_size = 8,
+                     .causal = true,
+                     .packed = true,
+                     .type = type});
   }
 }
 
 TEST_CASE("attention: packed inputs with groups of heads") {
   for (DType type : float_types) {
-    check_attention({.batch = 2, .queries = 45, .keys = 45, .heads = 4, .kv_heads = 2, .head_size = 11, .packed = true,
+    check_attention({.batch = 2,
+                     .queries = 45,
+                     .keys = 45,
+                     .heads = 4,
+                     .kv_heads = 2,
+                     .head_size = 11,
+                     .packed = true,
                      .type = type});
   }
 }
@@ -231,19 +258,47 @@ TEST_CASE("attention: packed inputs with groups of heads") {
 TEST_CASE("attention: masks, key lengths and rows that see nothing") {
   for (DType type : float_types) {
     for (int rank : {2, 3, 4}) {
-      check_attention({.batch = 3, .queries = 37, .keys = 50, .heads = 2, .kv_heads = 1, .head_size = 9, .lengths = rank == 3,
-                       .mask_rank = rank, .type = type});
+      check_attention({.batch = 3,
+                       .queries = 37,
+                       .keys = 50,
+                       .heads = 2,
+                       .kv_heads = 1,
+                       .head_size = 9,
+                       .lengths = rank == 3,
+                       .mask_rank = rank,
+                       .type = type});
     }
-    check_attention({.batch = 3, .queries = 140, .keys = 140, .heads = 1, .kv_heads = 1, .head_size = 9, .causal = true,
-                     .lengths = true, .mask_rank = 2, .type = type});
-    check_attention({.batch = 6, .queries = 20, .keys = 300, .heads = 3, .kv_heads = 3, .head_size = 16, .lengths = true,
+    check_attention({.batch = 3,
+                     .queries = 140,
+                     .keys = 140,
+                     .heads = 1,
+                     .kv_heads = 1,
+                     .head_size = 9,
+                     .causal = true,
+                     .lengths = true,
+                     .mask_rank = 2,
+                     .type = type});
+    check_attention({.batch = 6,
+                     .queries = 20,
+                     .keys = 300,
+                     .heads = 3,
+                     .kv_heads = 3,
+                     .head_size = 16,
+                     .lengths = true,
                      .type = type});
   }
 }
 
 TEST_CASE("attention: a negative scale hides too") {
-  check_attention({.batch = 1, .queries = 40, .keys = 40, .heads = 1, .kv_heads = 1, .head_size = 8, .causal = true,
-                   .mask_rank = 2, .scale = -0.4});
+  check_attention({.batch = 1,
+                   .queries = 40,
+                   .keys = 40,
+                   .heads = 1,
+                   .kv_heads = 1,
+                   .head_size = 8,
+                   .causal = true,
+                   .mask_rank = 2,
+                   .scale = -0.4});
 }
 
 TEST_CASE("attention: scores far beyond the range of exp") {

@@ -49,7 +49,8 @@ void check_cross_entropy(const Setup& s) {
     const auto label = static_cast<int64_t>(labels.get(r));
     if (label == ignored) continue;
     counted += 1;
-    const double here = (1 - s.smoothing) * (lse[r] - x.get(r * s.classes + label)) + s.smoothing * (lse[r] - total / n);
+    const double here =
+        (1 - s.smoothing) * (lse[r] - x.get(r * s.classes + label)) + s.smoothing * (lse[r] - total / n);
     loss += here;
     loss_error += lse_error[r] + 6 * unit * (std::fabs(here) + magnitude) + s.smoothing * (n + 2) * unit * magnitude;
   }
@@ -106,7 +107,8 @@ double exact_by_x(PairLoss loss, double x, double t) {
   return 1 / (1 + std::exp(-x)) - t;
 }
 
-void check_pair_loss(PairLoss loss, bool mean, DType type, DType target_type, int64_t count, int wanted, bool in_place) {
+void check_pair_loss(PairLoss loss, bool mean, DType type, DType target_type, int64_t count, int wanted,
+                     bool in_place) {
   const std::string type_name = name_of(type), target_name = name_of(target_type);
   CAPTURE(static_cast<int>(loss));
   CAPTURE(mean);
@@ -139,17 +141,22 @@ void check_pair_loss(PairLoss loss, bool mean, DType type, DType target_type, in
     const double a = x.get(i), t = target.get(i);
     dx.push_back(factor * exact_by_x(loss, a, t));
     dt.push_back(loss == PairLoss::bce ? -factor * a : -dx.back());
-    dx_error.push_back(factor * unit * (4 * std::fabs(exact_by_x(loss, a, t)) + (loss == PairLoss::bce ? 6 * (1 + t) : 0)));
+    dx_error.push_back(factor * unit *
+                       (4 * std::fabs(exact_by_x(loss, a, t)) + (loss == PairLoss::bce ? 6 * (1 + t) : 0)));
     dt_error.push_back(loss == PairLoss::bce ? 2 * unit * std::fabs(dt.back()) : dx_error.back());
   }
   KernelCase backward(OpKind::pair_loss_grad, PairLossAttrs{loss, mean});
   backward.input(x);
   backward.input(target);
   backward.input(Tensor(DType::f32, {}).fill([](int64_t) { return 512; }));
-  if ((wanted & 1) != 0) backward.output(type, {count}, in_place ? 0 : -1);
-  else backward.no_output();
-  if ((wanted & 2) != 0) backward.output(target_type, {count}, in_place ? 1 : -1);
-  else backward.no_output();
+  if ((wanted & 1) != 0)
+    backward.output(type, {count}, in_place ? 0 : -1);
+  else
+    backward.no_output();
+  if ((wanted & 2) != 0)
+    backward.output(target_type, {count}, in_place ? 1 : -1);
+  else
+    backward.no_output();
   backward.run_all(cpu::make_pair_loss_grad, [&](const std::vector<Tensor>& outputs) {
     if ((wanted & 1) != 0) check_close(outputs[0], dx, dx_error);
     if ((wanted & 2) != 0) check_close(outputs[1], dt, dt_error);
@@ -163,11 +170,16 @@ TEST_CASE("cross-entropy: sizes, storage types, reductions and smoothing") {
     for (int64_t classes : {1, 2, 10, 64, 257, 3000})
       for (double smoothing : {0.0, 0.1}) {
         check_cross_entropy({.rows = 13, .classes = classes, .smoothing = smoothing, .logits = type, .dlogits = type});
-        check_cross_entropy({.rows = 7, .classes = classes, .mean = false, .smoothing = smoothing, .logits = type,
+        check_cross_entropy({.rows = 7,
+                             .classes = classes,
+                             .mean = false,
+                             .smoothing = smoothing,
+                             .logits = type,
                              .dlogits = DType::f32});
       }
     check_cross_entropy({.rows = 300, .classes = 256, .logits = type, .dlogits = type, .in_place = true});
-    check_cross_entropy({.rows = 3, .classes = 2100, .smoothing = 0.2, .logits = type, .dlogits = type, .in_place = true});
+    check_cross_entropy(
+        {.rows = 3, .classes = 2100, .smoothing = 0.2, .logits = type, .dlogits = type, .in_place = true});
     check_cross_entropy({.rows = 9, .classes = 2100, .logits = type, .dlogits = type, .spread = 1000});
   }
 }

@@ -21,7 +21,10 @@ class Tensor {
  public:
   Tensor() = default;  // none
   Tensor(DType type, Shape shape)
-      : type_(type), shape_(shape), count_(shape.elements()), bytes_(static_cast<std::size_t>(count_) * size_of(type)),
+      : type_(type),
+        shape_(shape),
+        count_(shape.elements()),
+        bytes_(static_cast<std::size_t>(count_) * size_of(type)),
         memory_(bytes_ + 2 * guard, guard_byte) {}
 
   DType type() const { return type_; }
@@ -42,10 +45,14 @@ class Tensor {
   void set(int64_t i, double value) {
     unsigned char* at = memory_.data() + guard + static_cast<std::size_t>(i) * size_of(type_);
     const auto real = static_cast<float>(value);
-    if (type_ == DType::u8) *at = static_cast<unsigned char>(value);
-    else if (type_ == DType::f32) write(at, real);
-    else if (type_ == DType::i32) write(at, static_cast<int32_t>(value));
-    else write(at, type_ == DType::f16 ? f32_to_f16(real) : f32_to_bf16(real));
+    if (type_ == DType::u8)
+      *at = static_cast<unsigned char>(value);
+    else if (type_ == DType::f32)
+      write(at, real);
+    else if (type_ == DType::i32)
+      write(at, static_cast<int32_t>(value));
+    else
+      write(at, type_ == DType::f16 ? f32_to_f16(real) : f32_to_bf16(real));
   }
   std::vector<double> values() const {
     std::vector<double> all(static_cast<std::size_t>(count_));
@@ -81,7 +88,9 @@ class Tensor {
     return value;
   }
   template <typename T>
-  static void write(unsigned char* at, T value) { std::memcpy(at, &value, sizeof value); }
+  static void write(unsigned char* at, T value) {
+    std::memcpy(at, &value, sizeof value);
+  }
 
   DType type_ = DType::f32;
   Shape shape_;
@@ -126,7 +135,8 @@ constexpr double unit = 0x1p-24;  // half a unit in the last place of FP32: the 
 
 inline std::vector<cpu::Isa> levels() {
   std::vector<cpu::Isa> all;
-  for (int level = 0; level <= static_cast<int>(cpu::detected_isa()); ++level) all.push_back(static_cast<cpu::Isa>(level));
+  for (int level = 0; level <= static_cast<int>(cpu::detected_isa()); ++level)
+    all.push_back(static_cast<cpu::Isa>(level));
   return all;
 }
 

@@ -33,7 +33,8 @@ void check_norm(const Setup& s) {
   const Tensor weight = Tensor(DType::f32, features).fill_normal(3, 0.5, 1);
   const Tensor bias = Tensor(DType::f32, features).fill_normal(4);
   Tensor sum = x;
-  if (s.residual) sum.fill([&](int64_t i) { return static_cast<float>(x.get(i)) + static_cast<float>(residual.get(i)); });
+  if (s.residual)
+    sum.fill([&](int64_t i) { return static_cast<float>(x.get(i)) + static_cast<float>(residual.get(i)); });
 
   const auto count = static_cast<std::size_t>(x.count()), lines = static_cast<std::size_t>(s.rows);
   const double n = static_cast<double>(s.n);
@@ -62,18 +63,28 @@ void check_norm(const Setup& s) {
   }
   KernelCase forward(OpKind::norm, NormAttrs{s.rms, epsilon});
   forward.input(x);
-  if (s.weight) forward.input(weight);
-  else forward.no_input();
-  if (s.bias) forward.input(bias);
-  else forward.no_input();
-  if (s.residual) forward.input(residual);
-  else forward.no_input();
+  if (s.weight)
+    forward.input(weight);
+  else
+    forward.no_input();
+  if (s.bias)
+    forward.input(bias);
+  else
+    forward.no_input();
+  if (s.residual)
+    forward.input(residual);
+  else
+    forward.no_input();
   forward.output(s.y, shape, s.y_alias);
-  if (s.rms) forward.no_output();
-  else forward.output(DType::f32, rows);
+  if (s.rms)
+    forward.no_output();
+  else
+    forward.output(DType::f32, rows);
   forward.output(DType::f32, rows);
-  if (s.residual) forward.output(s.x, shape, s.sum_alias);
-  else forward.no_output();
+  if (s.residual)
+    forward.output(s.x, shape, s.sum_alias);
+  else
+    forward.no_output();
   forward.run_all(cpu::make_norm, [&](const std::vector<Tensor>& outputs) {
     check_close(outputs[0], y, y_error);
     if (!s.rms) check_close(outputs[1], mean, mean_error);
@@ -86,7 +97,8 @@ void check_norm(const Setup& s) {
   const Tensor rstd_in = Tensor(DType::f32, rows).fill([&](int64_t r) { return rstd[static_cast<std::size_t>(r)]; });
   const Tensor dy = Tensor(s.y, shape).fill_normal(5), add = Tensor(s.x, shape).fill_normal(6);
   const auto columns = static_cast<std::size_t>(s.n);
-  std::vector<double> dx(count), dx_error(count), dweight(columns), dweight_error(columns), dbias(columns), dbias_error(columns);
+  std::vector<double> dx(count), dx_error(count), dweight(columns), dweight_error(columns), dbias(columns),
+      dbias_error(columns);
   for (int64_t r = 0; r < s.rows; ++r) {
     const double m = s.rms ? 0 : mean_in.get(r), rs = rstd_in.get(r);
     double sum_g = 0, sum_gx = 0, abs_g = 0, abs_gx = 0;
@@ -108,26 +120,37 @@ void check_norm(const Setup& s) {
       const double extra = s.add ? add.get(static_cast<int64_t>(e)) : 0;
       dx[e] = rs * (g_at(i) - sum_g - xhat_at(i) * sum_gx) + extra;
       // Means err by (n + 4) u of their magnitudes, every operation by u of its result.
-      dx_error[e] = rs * unit * ((n + 4) * (abs_g + std::fabs(xhat_at(i)) * abs_gx) +
-                                 6 * (std::fabs(g_at(i)) + std::fabs(sum_g) + std::fabs(xhat_at(i) * sum_gx))) +
+      dx_error[e] = rs * unit *
+                        ((n + 4) * (abs_g + std::fabs(xhat_at(i)) * abs_gx) +
+                         6 * (std::fabs(g_at(i)) + std::fabs(sum_g) + std::fabs(xhat_at(i) * sum_gx))) +
                     2 * unit * std::fabs(extra);
     }
   }
   KernelCase backward(OpKind::norm_grad, NormAttrs{s.rms, epsilon});
   backward.input(sum);
-  if (s.weight) backward.input(weight);
-  else backward.no_input();
-  if (s.rms) backward.no_input();
-  else backward.input(mean_in);
+  if (s.weight)
+    backward.input(weight);
+  else
+    backward.no_input();
+  if (s.rms)
+    backward.no_input();
+  else
+    backward.input(mean_in);
   backward.input(rstd_in);
   backward.input(dy);
-  if (s.add) backward.input(add);
-  else backward.no_input();
+  if (s.add)
+    backward.input(add);
+  else
+    backward.no_input();
   backward.output(s.x, shape, s.dx_alias);
-  if (s.weight) backward.output(DType::f32, features);
-  else backward.no_output();
-  if (s.bias) backward.output(DType::f32, features);
-  else backward.no_output();
+  if (s.weight)
+    backward.output(DType::f32, features);
+  else
+    backward.no_output();
+  if (s.bias)
+    backward.output(DType::f32, features);
+  else
+    backward.no_output();
   backward.run_all(cpu::make_norm_grad, [&](const std::vector<Tensor>& outputs) {
     check_close(outputs[0], dx, dx_error);
     if (s.weight) check_close(outputs[1], dweight, dweight_error);
@@ -151,8 +174,15 @@ TEST_CASE("norm: with and without weight, bias, residual and added gradient") {
   for (DType type : float_types)
     for (int i = 0; i < 32; ++i) {
       const bool rms = (i & 16) != 0;
-      check_norm({.rows = 19, .n = 70, .rms = rms, .weight = (i & 1) != 0, .bias = (i & 2) != 0, .residual = (i & 4) != 0,
-                  .add = (i & 8) != 0, .x = type, .y = type});
+      check_norm({.rows = 19,
+                  .n = 70,
+                  .rms = rms,
+                  .weight = (i & 1) != 0,
+                  .bias = (i & 2) != 0,
+                  .residual = (i & 4) != 0,
+                  .add = (i & 8) != 0,
+                  .x = type,
+                  .y = type});
     }
 }
 
@@ -182,8 +212,10 @@ TEST_CASE("norm: gradients that nobody wants") {
       c->input(Tensor(DType::f32, {40}).fill_normal(4));
       c->input(Tensor(DType::f32, {40, 33}).fill_normal(5));
       for (int i = 0; i < 3; ++i) {
-        if (c == &all || (wanted >> i & 1) != 0) c->output(DType::f32, i == 0 ? Shape{40, 33} : Shape{33});
-        else c->no_output();
+        if (c == &all || (wanted >> i & 1) != 0)
+          c->output(DType::f32, i == 0 ? Shape{40, 33} : Shape{33});
+        else
+          c->no_output();
       }
     }
     for (cpu::Isa level : levels()) {

@@ -77,7 +77,8 @@ void check_softmax(const Setup& s) {
     backward.input(stored);
     backward.input(dy);
     backward.output(s.in, s.shape, alias);
-    backward.run_all(cpu::make_softmax_grad, [&](const std::vector<Tensor>& outputs) { check_close(outputs[0], dx, dx_error); });
+    backward.run_all(cpu::make_softmax_grad,
+                     [&](const std::vector<Tensor>& outputs) { check_close(outputs[0], dx, dx_error); });
   }
 }
 

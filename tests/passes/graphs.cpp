@@ -157,19 +157,44 @@ Network random_network(uint32_t seed, int nodes) {
     const std::string name = "op" + std::to_string(i);
     const ValueId x = any(), y = any();
     switch (pick(13)) {
-      case 0: made.push_back(b.linear(name, x, width)); break;
-      case 1: made.push_back(b.layer_norm(name, x)); break;
-      case 2: made.push_back(b.layer_norm(name, b.ewise2(Ewise::add, x, y))); break;
-      case 3: made.push_back(b.dropout(x, 0.25f)); break;
-      case 4: made.push_back(b.ewise2(Ewise::mul, x, b.parameter(name + ".scale", Shape{width}))); break;
-      case 5: made.push_back(b.reshape(b.ewise(Ewise::tanh, b.reshape(x, Shape{2, 2, width})), Shape{4, width})); break;
-      case 6: made.push_back(b.matmul(b.transpose(b.matmul(x, x, false, true), {1, 0}), y)); break;
-      case 7: made.push_back(b.graph.apply(OpKind::softmax, name, SoftmaxAttrs{}, {x})); break;
-      case 8: made.push_back(b.ewise2(Ewise::sub, x, y)); break;
-      case 9: made.push_back(b.ewise2(Ewise::mul, x, y)); break;
-      case 10: made.push_back(b.ewise(Ewise::gelu, x)); break;
-      case 11: made.push_back(b.ewise(Ewise::relu, x)); break;
-      default: made.push_back(b.ewise2(Ewise::add, x, y));
+      case 0:
+        made.push_back(b.linear(name, x, width));
+        break;
+      case 1:
+        made.push_back(b.layer_norm(name, x));
+        break;
+      case 2:
+        made.push_back(b.layer_norm(name, b.ewise2(Ewise::add, x, y)));
+        break;
+      case 3:
+        made.push_back(b.dropout(x, 0.25f));
+        break;
+      case 4:
+        made.push_back(b.ewise2(Ewise::mul, x, b.parameter(name + ".scale", Shape{width})));
+        break;
+      case 5:
+        made.push_back(b.reshape(b.ewise(Ewise::tanh, b.reshape(x, Shape{2, 2, width})), Shape{4, width}));
+        break;
+      case 6:
+        made.push_back(b.matmul(b.transpose(b.matmul(x, x, false, true), {1, 0}), y));
+        break;
+      case 7:
+        made.push_back(b.graph.apply(OpKind::softmax, name, SoftmaxAttrs{}, {x}));
+        break;
+      case 8:
+        made.push_back(b.ewise2(Ewise::sub, x, y));
+        break;
+      case 9:
+        made.push_back(b.ewise2(Ewise::mul, x, y));
+        break;
+      case 10:
+        made.push_back(b.ewise(Ewise::gelu, x));
+        break;
+      case 11:
+        made.push_back(b.ewise(Ewise::relu, x));
+        break;
+      default:
+        made.push_back(b.ewise2(Ewise::add, x, y));
     }
   }
   ValueId sum = made.back();
@@ -196,8 +221,8 @@ Network compiled_graph(Network network, const PrecisionPolicy& policy, const Fus
 }
 
 int count_nodes(const Graph& graph, OpKind kind) {
-  return static_cast<int>(std::count_if(graph.nodes.begin() + 1, graph.nodes.end(),
-                                        [&](const Node& node) { return node.kind == kind; }));
+  return static_cast<int>(
+      std::count_if(graph.nodes.begin() + 1, graph.nodes.end(), [&](const Node& node) { return node.kind == kind; }));
 }
 
 bool is_well_formed(const Graph& graph) {

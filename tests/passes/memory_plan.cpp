@@ -141,12 +141,12 @@ TEST_CASE("the checker sees what is wrong") {
     change(plan);
     CHECK_THROWS_AS(check_plan(b.graph, plan, scratch, kept), Error);
   };
-  broken([&](MemoryPlan& p) { p.offset[c] = p.offset[a]; });             // a is read after c is written
-  broken([&](MemoryPlan& p) { p.offset[a] = p.offset[x]; });             // over an input of a matmul
-  broken([&](MemoryPlan& p) { p.offset[a] += 4; });                      // alignment
-  broken([&](MemoryPlan& p) { p.offset[a] = p.arena_bytes; });           // outside
-  broken([&](MemoryPlan& p) { p.offset[d] = MemoryPlan::outside; });     // an activation has no other home
-  broken([&](MemoryPlan& p) { p.scratch_offset[2] = p.offset[x]; });     // scratch over an input
+  broken([&](MemoryPlan& p) { p.offset[c] = p.offset[a]; });          // a is read after c is written
+  broken([&](MemoryPlan& p) { p.offset[a] = p.offset[x]; });          // over an input of a matmul
+  broken([&](MemoryPlan& p) { p.offset[a] += 4; });                   // alignment
+  broken([&](MemoryPlan& p) { p.offset[a] = p.arena_bytes; });        // outside
+  broken([&](MemoryPlan& p) { p.offset[d] = MemoryPlan::outside; });  // an activation has no other home
+  broken([&](MemoryPlan& p) { p.scratch_offset[2] = p.offset[x]; });  // scratch over an input
   broken([&](MemoryPlan& p) { p.scratch_offset[1] = p.arena_bytes; });
 }
 

@@ -126,8 +126,6 @@ TEST_CASE("a reshape has the type of its input") {
   }
 }
 
-TEST_CASE("an unknown precision is refused") {
-  CHECK_THROWS_AS(storage_type(9), Error);
-}
+TEST_CASE("an unknown precision is refused") { CHECK_THROWS_AS(storage_type(9), Error); }
 
 }  // namespace mpt::test

@@ -37,8 +37,10 @@ double made_up(const std::string& name, int64_t index) {
 void fill(void* memory, const Value& v) {
   for (int64_t i = 0; i < v.shape.elements(); ++i) {
     const double x = made_up(v.name, i);
-    if (v.dtype == DType::i32) static_cast<int32_t*>(memory)[i] = static_cast<int32_t>((x + 1) * 1.5);  // 0, 1 or 2
-    else store_element(memory, i, v.dtype, x);
+    if (v.dtype == DType::i32)
+      static_cast<int32_t*>(memory)[i] = static_cast<int32_t>((x + 1) * 1.5);  // 0, 1 or 2
+    else
+      store_element(memory, i, v.dtype, x);
   }
 }
 

@@ -46,10 +46,14 @@ class Attention final : public Kernel {
 
   const char* implementation() const override {
     switch (level_) {
-      case Isa::portable: return "attention.portable";
-      case Isa::avx2: return "attention.avx2";
-      case Isa::avx512: return "attention.avx512";
-      default: return scores_product_.kernel.k_unit == 2 ? "attention.avx512_bf16" : "attention.avx512";
+      case Isa::portable:
+        return "attention.portable";
+      case Isa::avx2:
+        return "attention.avx2";
+      case Isa::avx512:
+        return "attention.avx512";
+      default:
+        return scores_product_.kernel.k_unit == 2 ? "attention.avx512_bf16" : "attention.avx512";
     }
   }
 
@@ -68,7 +72,8 @@ class Attention final : public Kernel {
     const int64_t count = std::min(query_chunk, problem_.queries - first_query);
     for (int64_t i = 0; i < count; i += tile_) {
       scores_product_.kernel.pack_b(problem_.q.at(tensors.q, b, first_query + i, h * d), problem_.q.row,
-                                    std::min(tile_, count - i), d, scratch + q_ + i / tile_ * scores_product_.b_floats(d));
+                                    std::min(tile_, count - i), d,
+                                    scratch + q_ + i / tile_ * scores_product_.b_floats(d));
     }
     std::fill_n(scratch + maximum_, query_chunk, -std::numeric_limits<float>::infinity());
     std::fill_n(scratch + sum_, query_chunk, 0.0f);
@@ -77,10 +82,8 @@ class Attention final : public Kernel {
     if (key_end == 0) std::fill_n(scratch + out_, query_chunk * d, 0.0f);
     for (int64_t key = 0; key < key_end; key += key_block) {
       const int64_t keys = std::min(key_block, key_end - key);
-      scores_product_.kernel.pack_a(problem_.k.at(tensors.k, b, key, kv_offset), problem_.k.row, keys, d,
-                             scratch + k_);
-      out_product_.kernel.pack_a(problem_.v.at(tensors.v, b, key, kv_offset), problem_.v.row, d, keys,
-                          scratch + v_);
+      scores_product_.kernel.pack_a(problem_.k.at(tensors.k, b, key, kv_offset), problem_.k.row, keys, d, scratch + k_);
+      out_product_.kernel.pack_a(problem_.v.at(tensors.v, b, key, kv_offset), problem_.v.row, d, keys, scratch + v_);
       for (int64_t i = 0; i < count; i += tile_) {
         const int64_t query = first_query + i, tile_count = std::min(tile_, count - i);
         const int64_t seen = problem_.causal ? std::min(keys, query + tile_count - key) : keys;
@@ -100,13 +103,14 @@ class Attention final : public Kernel {
     scores_product_.multiply(seen, width, scratch + k_, steps, 0, steps,
                              scratch + q_ + i / tile_ * scores_product_.b_floats(d), scores, width, false);
     hide(tensors, b, h, query, count, key, seen, width, scores);
-    kernels_.softmax(scores, seen, width, problem_.scale, scratch + maximum_ + i, scratch + sum_ + i, scratch + factor_);
+    kernels_.softmax(scores, seen, width, problem_.scale, scratch + maximum_ + i, scratch + sum_ + i,
+                     scratch + factor_);
     if (key > 0) kernels_.rescale(out, d, width, scratch + factor_);
     out_product_.multiply(d, width, scratch + v_, packed, 0, seen, scores, out, width, key > 0);
   }
 
-  void hide(const AttentionTensors& tensors, int64_t b, int64_t h, int64_t query, int64_t count, int64_t key, int64_t seen,
-            int width, float* scores) const {
+  void hide(const AttentionTensors& tensors, int64_t b, int64_t h, int64_t query, int64_t count, int64_t key,
+            int64_t seen, int width, float* scores) const {
     const float hidden = problem_.hidden();
     if (problem_.causal) {
       for (int64_t row = std::max<int64_t>(query + 1 - key, 0); row < seen; ++row) {
@@ -128,8 +132,9 @@ class Attention final : public Kernel {
       const int64_t tile_count = std::min(tile_, count - i);
       kernels_.finish(scratch + maximum_ + i, scratch + sum_ + i, tile_, scratch + logsumexp_, factor);
       std::copy_n(scratch + logsumexp_, tile_count, logsumexp + i);
-      kernels_.store_transposed(scratch + out_ + i * problem_.head_size, problem_.head_size, width_of(tile_count), tile_count,
-                                factor, problem_.out.at(args.outputs[0], b, first_query + i, h * problem_.head_size),
+      kernels_.store_transposed(scratch + out_ + i * problem_.head_size, problem_.head_size, width_of(tile_count),
+                                tile_count, factor,
+                                problem_.out.at(args.outputs[0], b, first_query + i, h * problem_.head_size),
                                 element_of(problem_.out.type), problem_.out.row, scratch + buffer_);
     }
   }

@@ -68,10 +68,14 @@ class AttentionGrad final : public Kernel {
 
   const char* implementation() const override {
     switch (level_) {
-      case Isa::portable: return "attention_grad.portable";
-      case Isa::avx2: return "attention_grad.avx2";
-      case Isa::avx512: return "attention_grad.avx512";
-      default: return scores_product_.kernel.k_unit == 2 ? "attention_grad.avx512_bf16" : "attention_grad.avx512";
+      case Isa::portable:
+        return "attention_grad.portable";
+      case Isa::avx2:
+        return "attention_grad.avx2";
+      case Isa::avx512:
+        return "attention_grad.avx512";
+      default:
+        return scores_product_.kernel.k_unit == 2 ? "attention_grad.avx512_bf16" : "attention_grad.avx512";
     }
   }
 
@@ -80,7 +84,8 @@ class AttentionGrad final : public Kernel {
       float* scratch = static_cast<float*>(args.scratch) + worker * layout_.size();
       if (task < key_tasks_) {
         const int64_t chunk = split_ ? task % key_chunks_ : 0, pair = split_ ? task / key_chunks_ : task;
-        const int64_t first = chunk * key_chunk, last = split_ ? std::min(first + key_chunk, problem_.keys) : problem_.keys;
+        const int64_t first = chunk * key_chunk,
+                      last = split_ ? std::min(first + key_chunk, problem_.keys) : problem_.keys;
         run_keys(args, pair / problem_.kv_heads, pair % problem_.kv_heads, {first, last, true, !split_}, scratch);
       } else {
         const int64_t rest = task - key_tasks_, head = rest / query_blocks_;
@@ -97,21 +102,24 @@ class AttentionGrad final : public Kernel {
     std::fill_n(scratch + dk_sum_, sum_floats, 0.0f);
     std::fill_n(scratch + dv_sum_, sum_floats, 0.0f);
     for (int64_t h = kv_head * group; h < (kv_head + 1) * group; ++h) {
-      for (int64_t query = 0; query < problem_.queries; query += query_block) run_queries(args, b, h, query, part, scratch);
+      for (int64_t query = 0; query < problem_.queries; query += query_block)
+        run_queries(args, b, h, query, part, scratch);
     }
     store_keys(args, b, kv_head * d, part, dk_sum_, problem_.dk, 1, scratch);
     store_keys(args, b, kv_head * d, part, dv_sum_, problem_.dv, 2, scratch);
   }
 
   // Everything that queries [query, query + query_block) of head h have to do with the part's keys.
-  void run_queries(const KernelArgs& args, int64_t b, int64_t h, int64_t query, const Part& part, float* scratch) const {
+  void run_queries(const KernelArgs& args, int64_t b, int64_t h, int64_t query, const Part& part,
+                   float* scratch) const {
     const AttentionTensors tensors(args, problem_);
     const int64_t d = problem_.head_size, count = std::min(query_block, problem_.queries - query);
     const int64_t key_end = std::min(part.last_key, problem_.key_end(tensors.lengths, b, query + count));
     if (part.queries) std::fill_n(scratch + dq_sum_, query_block * d, 0.0f);
     if (part.first_key < key_end) {
       pack_queries(args, tensors, b, h, query, count, part, scratch);
-      const float* logsumexp = static_cast<const float*>(args.inputs[6]) + (b * problem_.heads + h) * problem_.queries + query;
+      const float* logsumexp =
+          static_cast<const float*>(args.inputs[6]) + (b * problem_.heads + h) * problem_.queries + query;
       for (int64_t key = part.first_key; key < key_end; key += tile_) {
         const int64_t keys = std::min(tile_, key_end - key);
         pack_keys(tensors, b, h, key, keys, part, scratch);
@@ -165,18 +173,19 @@ class AttentionGrad final : public Kernel {
     const int64_t panel_start = first / panel * scores_product_.kernel.row_lanes;
     float *scores = scratch + scores_ + first * width, *dp = scratch + dp_ + first * width;
     const int64_t score_steps = scores_product_.steps(d), dp_steps = dp_product_.steps(d);
-    scores_product_.multiply(rows, width, scratch + q_ + panel_start * score_steps, score_steps, 0, score_steps, scratch + k_, scores,
-                             width, false);
+    scores_product_.multiply(rows, width, scratch + q_ + panel_start * score_steps, score_steps, 0, score_steps,
+                             scratch + k_, scores, width, false);
     hide(tensors, b, h, query + first, rows, key, keys, width, scores);
     kernels_.probabilities(scores, rows, width, problem_.scale, logsumexp + first);
-    dp_product_.multiply(rows, width, scratch + dout_ + panel_start * dp_steps, dp_steps, 0, dp_steps, scratch + v_, dp, width,
-                         false);
+    dp_product_.multiply(rows, width, scratch + dout_ + panel_start * dp_steps, dp_steps, 0, dp_steps, scratch + v_, dp,
+                         width, false);
     kernels_.score_gradients(scores, dp, rows, width, problem_.scale, scratch + delta_ + first);
     if (part.keys) {
       const int64_t sum = (key - part.first_key) * d;
-      dv_product_.multiply(d, width, scratch + dout_transposed_, count, first, count, scores, scratch + dv_sum_ + sum, tile_,
+      dv_product_.multiply(d, width, scratch + dout_transposed_, count, first, count, scores, scratch + dv_sum_ + sum,
+                           tile_, true);
+      dk_product_.multiply(d, width, scratch + q_transposed_, count, first, count, dp, scratch + dk_sum_ + sum, tile_,
                            true);
-      dk_product_.multiply(d, width, scratch + q_transposed_, count, first, count, dp, scratch + dk_sum_ + sum, tile_, true);
     }
     if (part.queries) add_to_queries(count, keys, first, width, scratch);
   }
@@ -193,12 +202,13 @@ class AttentionGrad final : public Kernel {
     }
   }
 
-  void hide(const AttentionTensors& tensors, int64_t b, int64_t h, int64_t query, int64_t rows, int64_t key, int64_t keys,
-            int width, float* scores) const {
+  void hide(const AttentionTensors& tensors, int64_t b, int64_t h, int64_t query, int64_t rows, int64_t key,
+            int64_t keys, int width, float* scores) const {
     const float hidden = problem_.hidden();
     // Columns beyond the tile's keys are stored as the gradients of keys that nobody sees.
     if (keys < width) {
-      for (int64_t row = 0; row < rows; ++row) std::fill(scores + row * width + keys, scores + (row + 1) * width, hidden);
+      for (int64_t row = 0; row < rows; ++row)
+        std::fill(scores + row * width + keys, scores + (row + 1) * width, hidden);
     }
     if (problem_.causal) {
       for (int64_t row = 0; row < std::min(rows, key + width - 1 - query); ++row) {
@@ -215,8 +225,8 @@ class AttentionGrad final : public Kernel {
   }
 
   // Rounds the sums over one head of keys; positions that no query saw get zeros.
-  void store_keys(const KernelArgs& args, int64_t b, int64_t offset, const Part& part, int64_t sums, const HeadRows& gradient,
-                  int output, float* scratch) const {
+  void store_keys(const KernelArgs& args, int64_t b, int64_t offset, const Part& part, int64_t sums,
+                  const HeadRows& gradient, int output, float* scratch) const {
     void* tensor = args.outputs[problem_.packed ? 0 : output];
     if (tensor == nullptr) return;
     const int64_t d = problem_.head_size;

@@ -77,9 +77,7 @@ AttentionTensors::AttentionTensors(const KernelArgs& args, const AttentionProble
       mask(problem.has_mask ? static_cast<const uint8_t*>(args.inputs[3]) : nullptr),
       lengths(problem.has_lengths ? static_cast<const int32_t*>(args.inputs[4]) : nullptr) {}
 
-float AttentionProblem::hidden() const {
-  return std::copysign(std::numeric_limits<float>::infinity(), -scale);
-}
+float AttentionProblem::hidden() const { return std::copysign(std::numeric_limits<float>::infinity(), -scale); }
 
 void TileProduct::multiply(int64_t m, int64_t n, const float* a, int64_t packed, int64_t first, int64_t last,
                            const float* b, float* c, int64_t ldc, bool add) const {

@@ -33,9 +33,9 @@ struct AttentionProblem {
   int64_t heads = 0, kv_heads = 0, head_size = 0;
   bool causal = false, packed = false, has_mask = false, has_lengths = false;
   float scale = 1;
-  HeadRows q, k, v;     // inputs; of one tensor when packed
+  HeadRows q, k, v;  // inputs; of one tensor when packed
   HeadRows out;
-  HeadRows dout, dq, dk, dv;  // of the gradient only
+  HeadRows dout, dq, dk, dv;              // of the gradient only
   int64_t mask_batch = 0, mask_head = 0;  // strides of the mask; its rows are `keys` long
 
   // Keys of item b from here on are seen by no query before `query_end`.
@@ -80,8 +80,8 @@ struct TileProduct {
   }
   int64_t b_floats(int64_t k) const { return kernel.columns * steps(k); }
   // c[m][n] (+)= A B over steps [first, last) of the `packed` ones that A's panels hold; B's steps begin at b.
-  void multiply(int64_t m, int64_t n, const float* a, int64_t packed, int64_t first, int64_t last, const float* b, float* c,
-                int64_t ldc, bool add) const;
+  void multiply(int64_t m, int64_t n, const float* a, int64_t packed, int64_t first, int64_t last, const float* b,
+                float* c, int64_t ldc, bool add) const;
 };
 
 // The product op(A) op(B) at the given level, by native BF16 multiplication where both are BF16 and the level has it.

@@ -15,7 +15,9 @@ NormShape norm_shape(const Graph& graph, const Node& node) {
 class Norm final : public Kernel {
  public:
   Norm(const Graph& graph, const Node& node, const Target& target)
-      : parallel_(target.parallel), kernels_(MPT_CHOOSE_ISA(target.isa, norm_kernels)()), shape_(norm_shape(graph, node)) {
+      : parallel_(target.parallel),
+        kernels_(MPT_CHOOSE_ISA(target.isa, norm_kernels)()),
+        shape_(norm_shape(graph, node)) {
     rows_ = graph.shape(node.inputs[0]).elements() / shape_.n;
     inputs_ = node.inputs.size();
     outputs_ = node.outputs.size();
@@ -25,7 +27,9 @@ class Norm final : public Kernel {
     types_.sum_type = element_of(graph, node.outputs, 3);
   }
   const char* implementation() const override { return "norm"; }
-  uint64_t scratch_bytes() const override { return row_floats() * sizeof(float) * static_cast<uint64_t>(parallel_.threads()); }
+  uint64_t scratch_bytes() const override {
+    return row_floats() * sizeof(float) * static_cast<uint64_t>(parallel_.threads());
+  }
 
   void run(const KernelArgs& args) const override {
     const auto input = [&](std::size_t i) { return i < inputs_ ? args.inputs[i] : nullptr; };
@@ -61,7 +65,9 @@ class Norm final : public Kernel {
 class NormGrad final : public Kernel {
  public:
   NormGrad(const Graph& graph, const Node& node, const Target& target)
-      : parallel_(target.parallel), kernels_(MPT_CHOOSE_ISA(target.isa, norm_kernels)()), shape_(norm_shape(graph, node)) {
+      : parallel_(target.parallel),
+        kernels_(MPT_CHOOSE_ISA(target.isa, norm_kernels)()),
+        shape_(norm_shape(graph, node)) {
     rows_ = graph.shape(node.inputs[0]).elements() / shape_.n;
     constexpr int64_t least_rows = 16, most_chunks = 64;
     chunk_ = std::max({least_rows, (rows_ + most_chunks - 1) / most_chunks});

@@ -12,9 +12,15 @@ constexpr int64_t chunk = 16384;  // elements of a task; partial sums are per ch
 PairLossTask task_of(const Graph& graph, const Node& node) {
   PairLossTask task{};
   switch (std::get<PairLossAttrs>(node.attrs).loss) {
-    case PairLoss::mse: task.kind = PairLossKind::mse; break;
-    case PairLoss::l1: task.kind = PairLossKind::l1; break;
-    case PairLoss::bce: task.kind = PairLossKind::bce; break;
+    case PairLoss::mse:
+      task.kind = PairLossKind::mse;
+      break;
+    case PairLoss::l1:
+      task.kind = PairLossKind::l1;
+      break;
+    case PairLoss::bce:
+      task.kind = PairLossKind::bce;
+      break;
   }
   task.x_type = element_of(graph, node.inputs, 0);
   task.target_type = element_of(graph, node.inputs, 1);

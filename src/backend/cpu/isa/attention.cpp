@@ -95,8 +95,8 @@ void row_products(const void* a, Element a_type, int64_t lda, const void* b, Ele
   }
 }
 
-void store_transposed(const float* tile, int64_t rows, int width, int64_t count, const float* factor, void* out, Element type,
-                      int64_t ld, float* buffer) {
+void store_transposed(const float* tile, int64_t rows, int width, int64_t count, const float* factor, void* out,
+                      Element type, int64_t ld, float* buffer) {
   const int64_t padded = (rows + lanes - 1) / lanes * lanes;
   for (int64_t row = 0; row < rows; row += lanes) {
     for (int column = 0; column < width; column += lanes) {

@@ -7,8 +7,8 @@ namespace {
 
 constexpr float not_a_number = std::numeric_limits<float>::quiet_NaN();
 
-void rows(const CrossEntropyTask& task, const void* logits, const int32_t* labels, int64_t first, int64_t last, float* losses,
-          float* logsumexp) {
+void rows(const CrossEntropyTask& task, const void* logits, const int32_t* labels, int64_t first, int64_t last,
+          float* losses, float* logsumexp) {
   float buffer[row_block];
   for (int64_t row = first; row < last; ++row) {
     const int64_t start = row * task.classes;
@@ -40,8 +40,8 @@ void rows(const CrossEntropyTask& task, const void* logits, const int32_t* label
   }
 }
 
-void rows_grad(const CrossEntropyTask& task, const void* logits, const int32_t* labels, const float* logsumexp, float factor,
-               int64_t first, int64_t last, void* dlogits) {
+void rows_grad(const CrossEntropyTask& task, const void* logits, const int32_t* labels, const float* logsumexp,
+               float factor, int64_t first, int64_t last, void* dlogits) {
   float buffer[row_block], result[row_block];
   const float uniform = task.smoothing / static_cast<float>(task.classes), hit = 1 - task.smoothing;
   for (int64_t row = first; row < last; ++row) {

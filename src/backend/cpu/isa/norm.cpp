@@ -64,8 +64,8 @@ void rows(const NormShape& shape, const NormTensors& t, int64_t first, int64_t l
 }
 
 // dx = rstd (g - mean(g) - xhat mean(g xhat)) with g = dy weight and xhat = (x - mean) rstd; RMS norm lacks mean(g).
-void rows_grad(const NormShape& shape, const NormGradTensors& t, int64_t first, int64_t last, float* dweight, float* dbias,
-               float* buffers) {
+void rows_grad(const NormShape& shape, const NormGradTensors& t, int64_t first, int64_t last, float* dweight,
+               float* dbias, float* buffers) {
   const int64_t n = shape.n;
   const float count = static_cast<float>(n);
   float *xhat = buffers, *g = buffers + n;

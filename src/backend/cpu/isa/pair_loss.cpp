@@ -43,8 +43,8 @@ double sum_all(const PairLossTask& task, const void* x, const void* target, int6
 }
 
 template <typename Loss>
-void grad_all(const PairLossTask& task, const void* x, const void* target, float factor, int64_t first, int64_t n, void* dx,
-              void* dtarget) {
+void grad_all(const PairLossTask& task, const void* x, const void* target, float factor, int64_t first, int64_t n,
+              void* dx, void* dtarget) {
   float x_buffer[row_block], target_buffer[row_block], result[row_block];
   for_blocks(n, [&](int64_t begin, int64_t count) {
     const float* a = read_block(task.x_type, x, first + begin, count, x_buffer);
@@ -66,9 +66,12 @@ void grad_all(const PairLossTask& task, const void* x, const void* target, float
 
 double sum(const PairLossTask& task, const void* x, const void* target, int64_t first, int64_t n) {
   switch (task.kind) {
-    case PairLossKind::mse: return sum_all<SquaredError>(task, x, target, first, n);
-    case PairLossKind::l1: return sum_all<AbsoluteError>(task, x, target, first, n);
-    case PairLossKind::bce: break;
+    case PairLossKind::mse:
+      return sum_all<SquaredError>(task, x, target, first, n);
+    case PairLossKind::l1:
+      return sum_all<AbsoluteError>(task, x, target, first, n);
+    case PairLossKind::bce:
+      break;
   }
   return sum_all<BinaryCrossEntropy>(task, x, target, first, n);
 }
@@ -76,9 +79,12 @@ double sum(const PairLossTask& task, const void* x, const void* target, int64_t 
 void grad(const PairLossTask& task, const void* x, const void* target, float factor, int64_t first, int64_t n, void* dx,
           void* dtarget) {
   switch (task.kind) {
-    case PairLossKind::mse: return grad_all<SquaredError>(task, x, target, factor, first, n, dx, dtarget);
-    case PairLossKind::l1: return grad_all<AbsoluteError>(task, x, target, factor, first, n, dx, dtarget);
-    case PairLossKind::bce: break;
+    case PairLossKind::mse:
+      return grad_all<SquaredError>(task, x, target, factor, first, n, dx, dtarget);
+    case PairLossKind::l1:
+      return grad_all<AbsoluteError>(task, x, target, factor, first, n, dx, dtarget);
+    case PairLossKind::bce:
+      break;
   }
   grad_all<BinaryCrossEntropy>(task, x, target, factor, first, n, dx, dtarget);
 }

@@ -19,8 +19,8 @@ struct PairLossKernels {
   // The sum over elements [first, first + n), in double over blocks.
   double (*sum)(const PairLossTask& task, const void* x, const void* target, int64_t first, int64_t n);
   // Gradients times factor; dx or dtarget may be null, and each may lie over the input of its type if it is the only one.
-  void (*grad)(const PairLossTask& task, const void* x, const void* target, float factor, int64_t first, int64_t n, void* dx,
-               void* dtarget);
+  void (*grad)(const PairLossTask& task, const void* x, const void* target, float factor, int64_t first, int64_t n,
+               void* dx, void* dtarget);
 };
 
 }  // namespace mpt::cpu
