@@ -13,7 +13,8 @@ namespace mpt {
 
 mpt_status report(const char* function, mpt_status status, const char* what) noexcept {
   char text[1024];
-  if (std::strncmp(what, "mpt_", 4) == 0)
+  const std::size_t length = std::strlen(function);
+  if (std::strncmp(what, function, length) == 0 && what[length] == ':')
     std::snprintf(text, sizeof text, "%s", what);
   else
     std::snprintf(text, sizeof text, "%s: %s", function, what);
