@@ -87,7 +87,8 @@ def peer_python(options):
     """A Python that has PyTorch, or None with a sentence that says so."""
     python = options.peer_python or sys.executable
     try:
-        found = subprocess.run([python, "-c", "import torch; print(torch.__version__)"], capture_output=True, text=True)
+        found = subprocess.run([python, "-c", "import torch; print(torch.__version__)"],
+                               capture_output=True, text=True, check=False)
     except OSError as error:
         raise Failure(f"--peer-python: {error}") from error
     if found.returncode == 0:

@@ -16,7 +16,7 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402 (the backend is chosen first)
+import matplotlib.pyplot as plt
 
 COLOURS = {"fp32": "#222222", "fp16": "#0072b2", "bf16": "#009e73", "fp16-no-scaling": "#d55e00",
            "fp16-no-master": "#cc79a7"}
@@ -120,8 +120,8 @@ def page(report):
     text = report["text"]
     parts = ["<!DOCTYPE html>", '<html lang="en"><meta charset="utf-8"><title>libmpt: precisions compared</title>',
              f"<style>{STYLE}</style>", "<h1>One network, trained in several precisions</h1>",
-             f"<p>A byte-level GPT on {html.escape(text['name'])} ({text['bytes'] / 1e6:.1f} MB, the last tenth held out for "
-             "validation). All runs have the same seed, data order and settings.</p>"]
+             (f"<p>A byte-level GPT on {html.escape(text['name'])} ({text['bytes'] / 1e6:.1f} MB, the last tenth held out for "
+              "validation). All runs have the same seed, data order and settings.</p>")]
     if report["runs"]:
         parts += [table(report["runs"]), setting(report["setting"])]
         parts += [picture(draw, report["runs"]) for draw in (draw_loss, draw_scale, draw_histogram)]

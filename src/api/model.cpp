@@ -109,7 +109,7 @@ mpt_status mpt_model_dump(const mpt_model* model, char* buffer, uint64_t capacit
 mpt_status mpt_model_set_op_dtype(mpt_model* model, const char* name, mpt_dtype dtype) {
   return guarded("mpt_model_set_op_dtype", [&] {
     const mpt::Call call(checked(model, "model").context, mpt::Context::Access::use);
-    MPT_CHECK_ARGUMENT(name, "name is NULL");
+    MPT_CHECK_ARGUMENT(name && *name, "name is NULL or empty");
     MPT_CHECK_ARGUMENT(dtype == MPT_FLOAT32 || dtype == 0, "dtype is %d, expected MPT_FLOAT32 or 0", dtype);
     for (const mpt::Node& node : model->model->graph.nodes) {
       if (node.name != name) continue;

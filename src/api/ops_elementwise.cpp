@@ -14,7 +14,8 @@ namespace {
 
 mpt_tensor unary(mpt_model* model, const char* function, Ewise op, mpt_tensor x, double p = 0, double q = 0) {
   return build(model, function, {x}, [&](Graph& graph) {
-    MPT_CHECK_ARGUMENT(std::isfinite(p) && std::isfinite(q), "a number is not finite: %g, %g", p, q);
+    MPT_CHECK_ARGUMENT(std::isfinite(static_cast<float>(p)) && std::isfinite(static_cast<float>(q)),
+                       "a number is not finite in float32: %g, %g", p, q);
     const std::string name = std::string(mpt::name_of(op)) + "_" + std::to_string(graph.nodes.size());
     return graph.apply(
         OpKind::elementwise, name,

@@ -178,6 +178,9 @@ mpt_tensor mpt_custom(mpt_model* model, int32_t n_inputs, const mpt_tensor* inpu
   return mpt::build_op(model, "mpt_custom", inputs, n_inputs, [&](Graph& graph) {
     const mpt_custom_options o = mpt::read_options("mpt_custom_options", options, mpt_custom_options{});
     MPT_CHECK_ARGUMENT(o.forward, "options.forward is NULL");
+    constexpr uint64_t most_scratch = uint64_t{1} << 48;
+    MPT_CHECK_ARGUMENT(o.scratch_bytes <= most_scratch, "options.scratch_bytes is %llu, expected at most 2^48",
+                       static_cast<unsigned long long>(o.scratch_bytes));
     mpt::CustomAttrs attrs;
     attrs.forward = o.forward;
     attrs.backward = o.backward;
@@ -196,6 +199,7 @@ mpt_tensor mpt_custom(mpt_model* model, int32_t n_inputs, const mpt_tensor* inpu
                            static_cast<long long>(*sizes));
         shape.push_back(*sizes);
       }
+      if (shape.is_known()) shape.elements();  // refuses more than can be addressed
       attrs.out_shapes.push_back(shape);
     }
     const mpt::NodeId id = graph.add(OpKind::custom, mpt::unique_name(graph, o.name && *o.name ? o.name : "custom"),

@@ -22,9 +22,7 @@ WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Werr
 
 # Functions without a comment of their own: what is said of all of them, and where.
 GROUPS = {
-    "element-wise; shapes broadcast as in NumPy": (
-        "mpt_add mpt_sub mpt_mul mpt_div mpt_relu mpt_leaky_relu mpt_sigmoid mpt_tanh mpt_exp mpt_log mpt_sqrt "
-        "mpt_square").split(),
+    "element-wise; shapes broadcast as in NumPy": ["mpt_add", "mpt_sub", "mpt_mul", "mpt_div", "mpt_relu", "mpt_leaky_relu", "mpt_sigmoid", "mpt_tanh", "mpt_exp", "mpt_log", "mpt_sqrt", "mpt_square"],
     "softmax, norms, attention, embedding": ["mpt_softmax", "mpt_log_softmax"],
     "shape; no arithmetic": ["mpt_concat"],
     "keep: reduced axes stay with size 1": ["mpt_mean"],
@@ -119,7 +117,7 @@ def layout_expressions(header):
 def layout_text(values):
     lines = ["/* The layout of what mpt.h defines, on 64-bit platforms: written by abi.py renew, and for ever. A line that no",
              " * longer compiles is a break of the ABI; members and constants may only be added. */",
-             '#include "mpt.h"', "",
+             "/* clang-format off */", '#include "mpt.h"', "",
              "#define SAME(line, expression, value) typedef char same_##line[(expression) == (value) ? 1 : -1]", ""]
     for number, (expression, value) in enumerate(values, 1):
         lines.append(f"SAME({number}, {expression}, {value});")
@@ -145,7 +143,7 @@ def check_layout():
             done = run([*command, f"-I{INCLUDE}", "-fsyntax-only", golden])
             if done.returncode != 0:
                 yield f"{' '.join(command)}:\n{done.stderr}"
-    pinned = {match.group(1) for match in re.finditer(r"^SAME\(\d+, (.*), -?\d+\);$", golden.read_text(), flags=re.M)}
+    pinned = {match.group(1) for match in re.finditer(r"^SAME\(\d+, (.*), -?\d+\);$", golden.read_text(), flags=re.MULTILINE)}
     for expression in layout_expressions(Header(INCLUDE / "mpt.h")):
         if expression not in pinned:
             yield f"{expression} is not in layout.c: add it with abi.py renew"

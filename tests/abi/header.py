@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def without_comments(text):
-    text = re.sub(r"/\*.*?\*/", lambda m: "\n" * m.group(0).count("\n"), text, flags=re.S)
+    text = re.sub(r"/\*.*?\*/", lambda m: "\n" * m.group(0).count("\n"), text, flags=re.DOTALL)
     return text
 
 
@@ -18,20 +18,20 @@ class Header:
     def prototypes(self):
         """Name -> prototype without MPT_API and semicolon, in order."""
         found = {}
-        for match in re.finditer(r"^MPT_API\s+([^;]*);", self.code, flags=re.M):
+        for match in re.finditer(r"^MPT_API\s+([^;]*);", self.code, flags=re.MULTILINE):
             prototype = " ".join(match.group(1).split())
             name = re.match(r"[\w\s*]*?(mpt_\w+)\s*\(", prototype)
             if not name:
                 raise ValueError(f"cannot read the declaration '{prototype}'")
             found[name.group(1)] = prototype
-        if len(found) != len(re.findall(r"^MPT_API\b", self.code, flags=re.M)):
+        if len(found) != len(re.findall(r"^MPT_API\b", self.code, flags=re.MULTILINE)):
             raise ValueError("a declaration beginning with MPT_API was not read")
         return found
 
     def structs(self):
         """Name -> members, for structs with a definition."""
         found = {}
-        for match in re.finditer(r"typedef struct (mpt_\w+) \{(.*?)\n\} \1;", self.code, flags=re.S):
+        for match in re.finditer(r"typedef struct (mpt_\w+) \{(.*?)\n\} \1;", self.code, flags=re.DOTALL):
             members = []
             for declaration in match.group(2).split(";"):
                 declaration = " ".join(declaration.split())
@@ -47,11 +47,11 @@ class Header:
         return found
 
     def scalar_types(self):
-        return re.findall(r"^typedef (?:u?int\d+_t) (mpt_\w+);", self.code, flags=re.M)
+        return re.findall(r"^typedef (?:u?int\d+_t) (mpt_\w+);", self.code, flags=re.MULTILINE)
 
     def constants(self):
-        found = re.findall(r"^#define (MPT_\w+) +\(?(?:-?\d+)\)?\s*$", re.sub(r"[ \t]+$", "", self.code, flags=re.M),
-                           flags=re.M)
+        found = re.findall(r"^#define (MPT_\w+) +\(?(?:-?\d+)\)?\s*$", re.sub(r"[ \t]+$", "", self.code, flags=re.MULTILINE),
+                           flags=re.MULTILINE)
         return [name for name in found if name != "MPT_H"]
 
     def undocumented(self):

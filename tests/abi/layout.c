@@ -1,5 +1,6 @@
 /* The layout of what mpt.h defines, on 64-bit platforms: written by abi.py renew, and for ever. A line that no
  * longer compiles is a break of the ABI; members and constants may only be added. */
+/* clang-format off */
 #include "mpt.h"
 
 #define SAME(line, expression, value) typedef char same_##line[(expression) == (value) ? 1 : -1]

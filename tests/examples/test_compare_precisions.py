@@ -95,7 +95,7 @@ class ComparePrecisions(unittest.TestCase):
             self.skipTest("matplotlib is not installed")
         self.report("--ablation", "none", "--steps", "3", *SMALL)
         draw = (sys.executable, support.ROOT / "examples/report.py")
-        status, out, err = support.run_any(*draw, "out", cwd=self.folder)
+        status, _, err = support.run_any(*draw, "out", cwd=self.folder)
         self.assertEqual((status, err), (0, ""))
         self.assertEqual((self.folder / "out/report.png").read_bytes()[:4], b"\x89PNG")
         page = (self.folder / "out/report.html").read_text()

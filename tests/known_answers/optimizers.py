@@ -87,8 +87,8 @@ def adagrad_as_pytorch(case, learning_rate, epsilon, weight_decay):
             total[name] = total[name] + g * g
             w[name] = w[name] - learning_rate * g / (np.sqrt(total[name]) + epsilon)
         trajectory.append(dict(w))
-    record(case, dict(kind=ADAGRAD, learning_rate=learning_rate, epsilon=epsilon, weight_decay=weight_decay), weights,
-           gradients, trajectory)
+    hyper = {"kind": ADAGRAD, "learning_rate": learning_rate, "epsilon": epsilon, "weight_decay": weight_decay}
+    record(case, hyper, weights, gradients, trajectory)
 
 
 def decayed(weight_decay, transformation):
