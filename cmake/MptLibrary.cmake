@@ -6,6 +6,8 @@ file(GLOB isa_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/src/backend/cpu/is
 if(isa_sources)
   list(REMOVE_ITEM sources ${isa_sources})
 endif()
+# The CUDA backend is a library of its own: MptCuda.cmake.
+list(FILTER sources EXCLUDE REGEX "/src/backend/cuda/")
 
 # The types that the ABI check reads are those of src/api; for the rest, line numbers do and compile faster.
 set(line_numbers_only $<$<CONFIG:RelWithDebInfo>:-g1>)

@@ -26,6 +26,14 @@ MPT_HD float square_root(float x) {
 #endif
 }
 
+MPT_HD double square_root_f64(double x) {
+#if defined(__CUDA_ARCH__)
+  return __dsqrt_rn(x);
+#else
+  return __builtin_sqrt(x);
+#endif
+}
+
 namespace numerics {
 
 constexpr float log2_e = 0x1.715476p+0f;

@@ -4,7 +4,7 @@
 // weight becomes w + u. Written without fused operations, so that every instruction set and device gives the same bits.
 #pragma once
 
-#include "kernels/numerics/qualifiers.h"
+#include "kernels/numerics/math.h"
 #include "mpt.h"
 
 namespace mpt {
@@ -53,7 +53,7 @@ MPT_HD RuleConstants rule_constants(const OptimizerHyper& hyper, double learning
   c.epsilon = hyper.epsilon;
   if (hyper.kind == MPT_ADAM || hyper.kind == MPT_ADAMW || hyper.kind == MPT_LAMB) {
     c.correction1 = static_cast<float>(1.0 / (1.0 - integer_power(hyper.beta1, step)));
-    c.correction2 = static_cast<float>(1.0 / __builtin_sqrt(1.0 - integer_power(hyper.beta2, step)));
+    c.correction2 = static_cast<float>(1.0 / square_root_f64(1.0 - integer_power(hyper.beta2, step)));
   }
   return c;
 }
@@ -79,7 +79,7 @@ MPT_HD float sgd_momentum_rule(const RuleConstants& c, bool nesterov, float g, f
 MPT_HD float adam_direction(const RuleConstants& c, float g, float& m, float& v) {
   m = c.beta1 * m + c.rest1 * g;
   v = c.beta2 * v + c.rest2 * g * g;
-  return m * c.correction1 / (__builtin_sqrtf(v) * c.correction2 + c.epsilon);
+  return m * c.correction1 / (square_root(v) * c.correction2 + c.epsilon);
 }
 
 MPT_HD float adam_rule(const RuleConstants& c, float g, float w, float& m, float& v) {
@@ -96,18 +96,18 @@ MPT_HD float lamb_direction(const RuleConstants& c, float g, float w, float& m, 
 }
 // The same again from the moments that the first pass left.
 MPT_HD float lamb_direction_again(const RuleConstants& c, float w, float m, float v) {
-  return m * c.correction1 / (__builtin_sqrtf(v) * c.correction2 + c.epsilon) + c.decay * w;
+  return m * c.correction1 / (square_root(v) * c.correction2 + c.epsilon) + c.decay * w;
 }
 // 1 where one of the norms is zero: such a tensor would never move, or has no direction.
 MPT_HD float lamb_trust_ratio(double weights_squared, double directions_squared) {
   if (!(weights_squared > 0) || !(directions_squared > 0)) return 1;
-  return static_cast<float>(__builtin_sqrt(weights_squared) / __builtin_sqrt(directions_squared));
+  return static_cast<float>(square_root_f64(weights_squared) / square_root_f64(directions_squared));
 }
 
 MPT_HD float adagrad_rule(const RuleConstants& c, float g, float w, float& v) {
   const float d = g + c.decay * w;
   v = v + d * d;
-  return -(c.rate * (d / (__builtin_sqrtf(v) + c.epsilon)));
+  return -(c.rate * (d / (square_root(v) + c.epsilon)));
 }
 
 // NovoGrad's second moment is one number per tensor: of the squared norm of its gradient, from the first that is not
@@ -118,7 +118,7 @@ MPT_HD float novograd_moment(const RuleConstants& c, double gradient_squared, fl
 }
 // `factor` is 1 / (sqrt(v) + epsilon); a tensor whose gradients were all zero has none: 0.
 MPT_HD float novograd_factor(const RuleConstants& c, float v) {
-  const float root = __builtin_sqrtf(v) + c.epsilon;
+  const float root = square_root(v) + c.epsilon;
   return root > 0 ? 1.0f / root : 0.0f;
 }
 MPT_HD float novograd_rule(const RuleConstants& c, float factor, float g, float w, float& m) {

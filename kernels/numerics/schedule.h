@@ -48,7 +48,7 @@ MPT_HD double schedule_factor(const ScheduleRule& rule, int64_t step) {
       return integer_power(rule.gamma, static_cast<uint64_t>(since / rule.step_size));
     case MPT_SCHEDULE_INVERSE_SQRT: {
       const int64_t w = rule.warmup_steps > 1 ? rule.warmup_steps : 1;
-      return __builtin_sqrt(static_cast<double>(w) / static_cast<double>(step > w ? step : w));
+      return square_root_f64(static_cast<double>(w) / static_cast<double>(step > w ? step : w));
     }
     case MPT_SCHEDULE_POLYNOMIAL:
       return rule.final_factor + (1 - rule.final_factor) * __builtin_pow(1 - progress, rule.power);

@@ -1,4 +1,4 @@
-// All that the engine asks of a device. ref, cpu, null (and later cuda) implement it; nobody else includes their headers.
+// All that the engine asks of a device. ref, cpu, null and cuda implement it; nobody else includes their headers.
 #pragma once
 
 #include <cstdint>
@@ -43,6 +43,8 @@ class Backend {
   // Runs `work` with the backend's threads and floating-point mode in place (the caller's are restored). One at a time.
   virtual void execute(void (*work)(void*), void* argument) = 0;
   virtual void synchronize() {}
+  // `vars` where kernels can read them, until the next call; inside execute().
+  virtual const StepVars* place_vars(const StepVars& vars) { return &vars; }
 
   // Device memory, 64-byte aligned, through the context's allocator.
   virtual void* allocate(uint64_t bytes) = 0;

@@ -157,16 +157,18 @@ void Plan::bind(const Params& params, void* workspace, const std::vector<float*>
 }
 
 void Plan::run(const StepVars& vars, const std::atomic<bool>* cancel) {
+  const StepVars* placed = context_->backend().place_vars(vars);
   for (const Launch& launch : launches_) {
     if (cancel && cancel->load(std::memory_order_relaxed)) fail(MPT_ERROR_CANCELLED, "cancelled");
-    launch.kernel->run(KernelArgs{launch.inputs.data(), launch.outputs.data(), launch.scratch, &vars});
+    launch.kernel->run(KernelArgs{launch.inputs.data(), launch.outputs.data(), launch.scratch, placed});
   }
 }
 
 Plan::Blame Plan::find_non_finite(const StepVars& vars) {
   std::vector<unsigned char> host;
+  const StepVars* placed = context_->backend().place_vars(vars);
   for (const Launch& launch : launches_) {
-    launch.kernel->run(KernelArgs{launch.inputs.data(), launch.outputs.data(), launch.scratch, &vars});
+    launch.kernel->run(KernelArgs{launch.inputs.data(), launch.outputs.data(), launch.scratch, placed});
     const Node& node = graph_.node(launch.node);
     for (ValueId output : node.outputs) {
       if (output == none || !is_float(graph_.value(output).dtype)) continue;

@@ -1,8 +1,6 @@
 #include "backend/cpu/registry.h"
 
 #include "backend/cpu/kernels.h"
-#include "core/error.h"
-#include "graph/op_def.h"
 
 namespace mpt::cpu {
 
@@ -32,24 +30,8 @@ const Registry& registry() {
   return lists;
 }
 
-namespace {
-
-std::string tensors_of(const Graph& graph, const Node& node) {
-  std::string text;
-  for (ValueId id : node.inputs) {
-    if (!text.empty()) text += ", ";
-    text += id == none ? "none" : name_of(graph.value(id).dtype) + graph.shape(id).text();
-  }
-  return text;
-}
-
-}  // namespace
-
 std::unique_ptr<Kernel> prepare_kernel(const Graph& graph, const Node& node, const Target& target) {
-  for (const Implementation& implementation : registry().list(node.kind))
-    if (implementation.supports(graph, node, target)) return implementation.prepare(graph, node, target);
-  fail(MPT_ERROR_UNSUPPORTED, "cpu: no implementation of '%s' (%s) for (%s)", node.name.c_str(), op_def(node.kind).name,
-       tensors_of(graph, node).c_str());
+  return registry().prepare("cpu", graph, node, target);
 }
 
 }  // namespace mpt::cpu

@@ -1,15 +1,9 @@
-// The CPU backend's lists of implementations: for each kind of node an ordered table, fastest first; the first that supports
-// a node takes it. Each file <op>.cpp adds its own (kernels.h).
+// The CPU backend's lists of implementations. Each file <op>.cpp adds its own (kernels.h).
 #pragma once
 
-#include <array>
-#include <memory>
-#include <vector>
-
-#include "backend/backend.h"
 #include "backend/cpu/isa.h"
 #include "backend/cpu/parallel.h"
-#include "graph/graph.h"
+#include "backend/implementations.h"
 
 namespace mpt::cpu {
 
@@ -19,23 +13,7 @@ struct Target {
   Isa isa;
 };
 
-struct Implementation {
-  const char* name;
-  bool (*supports)(const Graph& graph, const Node& node, const Target& target);
-  std::unique_ptr<Kernel> (*prepare)(const Graph& graph, const Node& node, const Target& target);
-};
-
-class Registry {
- public:
-  // Appends to the list of `kind`.
-  void add(OpKind kind, const Implementation& implementation) {
-    lists_[static_cast<int>(kind)].push_back(implementation);
-  }
-  const std::vector<Implementation>& list(OpKind kind) const { return lists_[static_cast<int>(kind)]; }
-
- private:
-  std::array<std::vector<Implementation>, static_cast<int>(OpKind::count_)> lists_;
-};
+class Registry : public Implementations<Target> {};
 
 // All implementations of this build.
 const Registry& registry();

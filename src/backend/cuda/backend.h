@@ -1,0 +1,21 @@
+// The CUDA backend over whatever implements its libraries.
+#pragma once
+
+#include <memory>
+
+#include "backend/backend.h"
+#include "backend/cuda/lib/blas.h"
+#include "backend/cuda/lib/device.h"
+#include "backend/cuda/lib/dnn.h"
+
+namespace mpt::cuda {
+
+struct Libraries {
+  std::unique_ptr<Device> device;
+  std::unique_ptr<Blas> blas;
+  std::unique_ptr<Dnn> dnn;  // may be null
+};
+
+std::unique_ptr<Backend> make_backend(Libraries libraries);
+
+}  // namespace mpt::cuda

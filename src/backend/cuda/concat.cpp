@@ -1,0 +1,8 @@
+#include "backend/cuda/kernels.h"
+#include "backend/cuda/registry.h"
+
+namespace mpt::cuda {
+
+void register_concat(Registry&) {}
+
+}  // namespace mpt::cuda

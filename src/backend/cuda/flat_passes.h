@@ -1,0 +1,41 @@
+// The flat passes over a parameter store, enqueued: tables in device memory, and passes that read what changes from step to
+// step from a FlatControl in device memory.
+#pragma once
+
+#include <memory>
+
+#include "backend/cuda/lib/device.h"
+#include "backend/flat_store.h"
+#include "kernels/flat_passes.h"
+
+namespace mpt::cuda {
+
+// A store's tables in device memory. Their addresses stay as long as the numbers of segments and pieces do.
+class FlatStoreTables;
+
+class FlatPasses {
+ public:
+  FlatPasses(Device& device, Stream stream) : device_(device), stream_(stream) {}
+
+  // Copies the store's segments to the device where they differ from what is there (not while recording). The tables live
+  // with the store (FlatStore::device_tables).
+  FlatTables tables(const FlatStore& store);
+
+  // Everything below is enqueued and reads no host memory after it returns, so it may be recorded.
+  // Fills the part of `control` that the check finds; reads inverse_scale and clip_value from it.
+  void check(const FlatTables& tables, FlatControl* control);
+  // Where control->apply is 0 nothing is written. Fills what the update finds.
+  void update(const FlatTables& tables, const OptimizerHyper& hyper, FlatControl* control);
+  void round_copies(const FlatTables& tables);
+  // sums: device memory, a pointer for each segment. Where `first`, sums are written, else added to.
+  void accumulate(const FlatTables& tables, float* const* sums, float factor, bool first);
+  // Before update(), of what it would do: `out` is device memory. Adds nothing to the control.
+  void statistics(const FlatTables& tables, const OptimizerHyper& hyper, const FlatControl* control,
+                  mpt_update_statistics* out);
+
+ private:
+  Device& device_;
+  Stream stream_;
+};
+
+}  // namespace mpt::cuda
