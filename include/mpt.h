@@ -177,10 +177,11 @@ typedef void (*mpt_log_function)(void *user, int32_t level, const char *text);
 
 typedef struct mpt_context_options {
   uint32_t struct_size;
-  int32_t threads;                /**< of this context, the caller's included; 0 (default): one per core it may use */
+  int32_t threads;                /**< of this context on the CPU, the caller's included; 0 (default): one per core it may use */
   uint64_t seed;                  /**< of initialisers and dropout; default 0 */
-  const char *device;             /**< "cpu" (default, also NULL); "reference": double arithmetic, slow, for checks;
-                                       "null": compiles and plans, runs nothing */
+  const char *device;             /**< "cpu" (default, also NULL); "cuda:0": that NVIDIA GPU, by libmpt_cuda.so ("cuda" is
+                                       the first); "reference": double arithmetic, slow, for checks; "null": compiles and
+                                       plans, runs nothing */
   const mpt_allocator *allocator; /**< copied; NULL: the C library's */
   mpt_log_function log;           /**< NULL: nothing is told */
   void *log_user;
@@ -197,7 +198,7 @@ MPT_API void mpt_context_destroy(mpt_context *context);
 MPT_API mpt_status mpt_context_synchronize(mpt_context *context);
 /** Number of threads the context uses; 0 for NULL. */
 MPT_API int32_t mpt_context_threads(const mpt_context *context);
-/** "cpu", "reference" or "null"; "" for NULL. Valid as long as the context. */
+/** "cpu", "cuda:0" and so on, as it was given; "" for NULL. Valid as long as the context. */
 MPT_API const char *mpt_context_device(const mpt_context *context);
 
 /* ------------------------------------------------------------------------------------------------- model and tensors */
@@ -742,8 +743,9 @@ typedef struct mpt_trainer_options {
   mpt_workspace *workspace;       /**< NULL: the trainer's own */
   uint64_t activation_budget;     /**< as in mpt_plan_options */
   int32_t max_plans;              /**< compiled shapes kept, the least recently used goes first; default 8 */
-  mpt_progress_function progress; /**< NULL: none */
+  mpt_progress_function progress; /**< NULL: none; with one, every step waits for its result */
   void *progress_user;
+  int32_t eager; /**< 1: kernels are launched one by one, to find faults; default 0: a CUDA device replays a recorded step */
 } mpt_trainer_options;
 MPT_API mpt_status mpt_trainer_options_init(mpt_trainer_options *options, uint64_t struct_size);
 /** @param loss a scalar of the model that `params` was made from

@@ -26,7 +26,7 @@ struct Max {
 // All lanes get the result. All 32 lanes must call.
 template <typename Op, typename T>
 __device__ __forceinline__ T warp_reduce(Op op, T x) {
-#pragma unroll
+  MPT_UNROLL
   for (int distance = warp_size / 2; distance > 0; distance /= 2) x = op(x, __shfl_xor_sync(full_warp, x, distance));
   return x;
 }

@@ -60,7 +60,7 @@ __device__ __forceinline__ void load_vector(const void* tensor, Element type, in
   if (type == Element::f32) {
     const float* at = static_cast<const float*>(tensor) + i;
     const Words4 low = load_words(at), high = load_words(at + 4);
-#pragma unroll
+  MPT_UNROLL
     for (int j = 0; j < 4; ++j) {
       x[j] = float_of(low.v[j]);
       x[j + 4] = float_of(high.v[j]);
@@ -68,7 +68,7 @@ __device__ __forceinline__ void load_vector(const void* tensor, Element type, in
     return;
   }
   const Words4 words = load_words(static_cast<const uint16_t*>(tensor) + i);
-#pragma unroll
+  MPT_UNROLL
   for (int j = 0; j < 4; ++j) {
     const uint16_t low = static_cast<uint16_t>(words.v[j]), high = static_cast<uint16_t>(words.v[j] >> 16);
     x[2 * j] = type == Element::f16 ? f16_to_f32(low) : bf16_to_f32(low);
@@ -84,7 +84,7 @@ __device__ __forceinline__ void store_vector(void* tensor, Element type, int64_t
     return;
   }
   Words4 words;
-#pragma unroll
+  MPT_UNROLL
   for (int j = 0; j < 4; ++j) {
     const uint32_t low = type == Element::f16 ? f32_to_f16(x[2 * j]) : f32_to_bf16(x[2 * j]);
     const uint32_t high = type == Element::f16 ? f32_to_f16(x[2 * j + 1]) : f32_to_bf16(x[2 * j + 1]);

@@ -26,6 +26,12 @@
 
 #endif
 
+#if defined(__CUDACC__)
+#define MPT_UNROLL _Pragma("unroll")
+#else
+#define MPT_UNROLL
+#endif
+
 namespace mpt::cuda {
 
 // A stream of the device: cudaStream_t, or the emulation's.
@@ -34,7 +40,7 @@ using Stream = void*;
 // What a launch that the runtime refused becomes: throws mpt::Error. Defined by the backend.
 [[noreturn]] void launch_failed(int code, const char* reason);
 
-#if !defined(MPT_SHIM)
+#if defined(__CUDACC__)
 
 // More dynamic shared memory than 48 KiB must be asked for; at most what the device has for a block (227 KiB on sm_90).
 template <typename... P>

@@ -85,7 +85,7 @@ mpt_status mpt_trainer_step(mpt_trainer* trainer, const mpt_array* inputs, int32
         to->struct_size = size;
       }
     } write{result, r};
-    trainer->trainer->step({inputs, n_inputs}, &r);
+    trainer->trainer->step({inputs, n_inputs}, result ? &r : nullptr);
   });
 }
 

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "backend/flat_store.h"
+#include "backend/step_engine.h"
 #include "graph/graph.h"
 #include "kernels/numerics/step_vars.h"
 
@@ -52,6 +53,15 @@ class Backend {
   virtual void copy_in(void* device, const void* host, uint64_t bytes) = 0;
   virtual void copy_out(void* host, const void* device, uint64_t bytes) = 0;
   virtual void fill_zero(void* device, uint64_t bytes) = 0;
+
+  // For host_memory() == false: host memory that is filled and then sent, without waiting for what runs on the device.
+  // What was taken is sent or cancelled; it is not the caller's any more then.
+  virtual void* take_staging(uint64_t) { return nullptr; }
+  virtual void send_staging(void* /*staged*/, void* /*device*/, uint64_t /*bytes*/) {}
+  virtual void cancel_staging(void* /*staged*/) noexcept {}
+
+  // Null where the host decides on every step. The schedule's table is copied.
+  virtual std::unique_ptr<StepEngine> make_step_engine(const StepRules&) { return nullptr; }
 
   // The flat passes over a parameter store; called inside execute(). Sums are formed in a fixed order.
   // Finite check and norm of all gradients in one read: adds to `out`.

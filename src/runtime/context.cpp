@@ -8,6 +8,8 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "runtime/devices.h"
+
 namespace mpt {
 namespace {
 
@@ -49,18 +51,7 @@ Context::Context(const mpt_context_options& options)
   backend.allocate = allocator.allocate;
   backend.deallocate = allocator.deallocate;
   backend.user = allocator.user;
-  if (device_ == "cpu")
-    backend_ = make_cpu_backend(backend);
-  else if (device_ == "reference")
-    backend_ = make_ref_backend(backend);
-  else if (device_ == "null")
-    backend_ = make_null_backend(backend);
-  else if (device_.rfind("cuda", 0) == 0)
-    fail(MPT_ERROR_UNSUPPORTED,
-         "device '%s': this build has no CUDA backend; expected \"cpu\", \"reference\" or \"null\"", device_.c_str());
-  else
-    fail(MPT_ERROR_INVALID_ARGUMENT, "device '%s' is unknown; expected \"cpu\", \"reference\" or \"null\"",
-         device_.c_str());
+  backend_ = make_backend(device_, backend);
   allocator_ = allocator;  // only now: release is for contexts that came to be
   log(MPT_LOG_INFO, "context on %s: %s", backend_->name(), backend_->info().c_str());
 }

@@ -2,6 +2,8 @@
 
 #include <cstring>
 #include <optional>
+#include <utility>
+#include <vector>
 
 #include "graph/op_def.h"
 #include "runtime/host_array.h"
@@ -124,27 +126,51 @@ void check_inputs_complete(const Plan& plan, const mpt_array* inputs, int32_t n_
   }
 }
 
+namespace {
+
+// Where an input is converted to: the plan's own memory where the host can write it, else memory on the way to it.
+class Target {
+ public:
+  Target(Backend& backend, void* memory, uint64_t bytes) : backend_(backend), memory_(memory), bytes_(bytes) {
+    if (!backend_.host_memory()) staged_ = backend_.take_staging(bytes);
+    if (!backend_.host_memory() && staged_ == nullptr) room_.resize(bytes);
+  }
+  ~Target() {
+    if (staged_ != nullptr) backend_.cancel_staging(staged_);
+  }
+  void* data() { return backend_.host_memory() ? memory_ : staged_ != nullptr ? staged_ : room_.data(); }
+  void send() {
+    if (staged_ != nullptr)
+      backend_.send_staging(std::exchange(staged_, nullptr), memory_, bytes_);
+    else if (!backend_.host_memory())
+      backend_.copy_in(memory_, room_.data(), bytes_);
+  }
+
+ private:
+  Backend& backend_;
+  void* memory_;
+  uint64_t bytes_;
+  void* staged_ = nullptr;
+  std::vector<unsigned char> room_;
+};
+
+}  // namespace
+
 void stage_inputs(const Plan& plan, Backend& backend, const mpt_array* inputs, int32_t n_inputs) {
   const Graph& graph = plan.graph();
-  std::vector<unsigned char> staging;
   for (const InputInfo& input : graph.inputs) {
     if (input.value == none || !plan.pointer(input.value)) continue;
     const Value& value = graph.value(input.value);
     const mpt_array& array = *find_array(inputs, n_inputs, value.name);
-    const uint64_t bytes = static_cast<uint64_t>(value.shape.elements()) * size_of(value.dtype);
-    void* target = plan.pointer(input.value);
-    if (!backend.host_memory()) {
-      staging.resize(bytes);
-      target = staging.data();
-    }
-    const std::string who = "input '" + value.name + "'";
+    Target target(backend, plan.pointer(input.value),
+                  static_cast<uint64_t>(value.shape.elements()) * size_of(value.dtype));
     if (array.dtype == MPT_UINT8 && !input.std.empty())
-      read_normalized(array, input.normalize_axis, input.mean.data(), input.std.data(), value.dtype, target);
+      read_normalized(array, input.normalize_axis, input.mean.data(), input.std.data(), value.dtype, target.data());
     else
-      read_array(array, value.dtype, target, who);
+      read_array(array, value.dtype, target.data(), "input '" + value.name + "'");
     if (value.dtype == DType::i32)
-      check_range(graph, input.value, static_cast<const int32_t*>(target), value.shape.elements(), value.name);
-    if (!backend.host_memory()) backend.copy_in(plan.pointer(input.value), staging.data(), bytes);
+      check_range(graph, input.value, static_cast<const int32_t*>(target.data()), value.shape.elements(), value.name);
+    target.send();
   }
 }
 

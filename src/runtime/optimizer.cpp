@@ -196,9 +196,36 @@ bool Optimizer::trains(int32_t slot) const { return index_[slot] >= 0 && frozen_
 void Optimizer::set_learning_rate(double learning_rate, const char* who) {
   require_rate(who, "learning_rate", learning_rate);
   base_rate_ = learning_rate;
+  ++version_;
 }
 
-double Optimizer::learning_rate() const { return base_rate_ * schedule_.factor(applied_steps_); }
+double Optimizer::learning_rate() const { return base_rate_ * schedule_.factor(applied_steps()); }
+
+StepRules Optimizer::step_rules(const ScalerRules& scaler, int32_t accumulation_steps) const {
+  StepRules rules;
+  rules.scaler = scaler;
+  rules.schedule = schedule_.rule();
+  rules.clip_norm = clip_norm_;
+  rules.clip_value = clip_value_;
+  rules.average_decay = average_decay_;
+  rules.accumulation_steps = accumulation_steps;
+  return rules;
+}
+
+const FlatStore& Optimizer::store_for(const std::vector<int32_t>& gradient_slots) {
+  source_ = Source::none;
+  if (layout_ != params_->layout()) build_segments();
+  for (Segment& segment : store_.segments) segment.active = false;
+  for (const int32_t slot : gradient_slots) {
+    const int32_t i = index_[slot];
+    if (i < 0 || frozen_[i] != 0) continue;
+    Segment& segment = store_.segments[i];
+    segment.active = true;
+    segment.gradient = params_->data(slot, Part::gradient);
+    segment.gradient_dtype = params_->dtype(slot, Part::gradient);
+  }
+  return store_;
+}
 
 float* Optimizer::average(int32_t slot) const { return index_[slot] < 0 ? nullptr : average_[index_[slot]]; }
 

@@ -31,6 +31,7 @@
 #include "runtime/params.h"
 #include "runtime/scaler.h"
 #include "runtime/schedule.h"
+#include "runtime/state_source.h"
 
 namespace mpt {
 
@@ -76,7 +77,10 @@ class Optimizer {
   int32_t add_group(const std::string& pattern, const mpt_group_options& options, const char* who);  // how many fit
   void set_learning_rate(double learning_rate, const char* who);
   double learning_rate() const;  // of the next update: base times schedule
-  uint64_t applied_steps() const { return applied_steps_; }
+  uint64_t applied_steps() const {
+    if (source_of_state_ != nullptr) source_of_state_->bring_home();
+    return applied_steps_;
+  }
   // Weight averages, FP32, in the device's memory. null where there are none or the slot is not trained.
   float* average(int32_t slot) const;
   const mpt_update_statistics& statistics() const { return statistics_; }
@@ -99,6 +103,20 @@ class Optimizer {
   void clear_sums();                                                        // begins an update
   void gather(const Scaler* scaler, const char* who = "mpt_trainer_step");  // adds the unscaled gradients; uses them up
   GradientCheck check_sums();
+
+  // ---- steps that a device decides on (backend/step_engine.h)
+  StepRules step_rules(const ScalerRules& scaler, int32_t accumulation_steps) const;
+  // The segments, those active whose parameter is in `gradient_slots` and not frozen. Lives as long as the optimizer.
+  const FlatStore& store_for(const std::vector<int32_t>& gradient_slots);
+  const OptimizerHyper& hyper() const { return hyper_; }
+  double base_rate() const { return base_rate_; }
+  bool has_averages() const { return average_decay_ > 0; }
+  bool samples_statistics() const { return statistics_every_ > 0; }
+  void follow(StateSource* source) { source_of_state_ = source; }  // null: nobody does
+  StateSource* source_of_state() const { return source_of_state_; }
+  void adopt(uint64_t applied_steps) { applied_steps_ = applied_steps; }  // by the source
+  uint64_t version() const { return version_; }                           // changes with every change that the host makes
+  void report_overflows(const UpdateResult& result);                      // logs what is new
 
   // The scaler that stands in where none is given: scale 1, counts skips.
   Scaler& scaler_off() { return scaler_off_; }
@@ -136,7 +154,6 @@ class Optimizer {
   void seed_averages();
   GradientCheck run_check();
   void forget_gradients();
-  void report_overflows(const UpdateResult& result);
 
   std::shared_ptr<Params> params_;
   OptimizerHyper hyper_;
@@ -160,6 +177,8 @@ class Optimizer {
   Source source_ = Source::none;  // what was checked last
   double inverse_scale_ = 1;
   int64_t overflows_reported_ = 0;
+  uint64_t version_ = 0;
+  StateSource* source_of_state_ = nullptr;
 
   DeviceMemory state_;
   std::vector<float*> moment1_, moment2_, average_;  // by index, null where there is none

@@ -44,7 +44,7 @@ std::vector<Optimizer::StateTensor> Optimizer::state_tensors() const {
 
 void Optimizer::export_state(const std::string& prefix, Metadata* out) const {
   (*out)[prefix + "kind"] = name_of_kind(hyper_.kind);
-  (*out)[prefix + "applied_steps"] = metadata_text(applied_steps_);
+  (*out)[prefix + "applied_steps"] = metadata_text(applied_steps());
   (*out)[prefix + "learning_rate"] = metadata_text(base_rate_);
   scaler_off_.export_state(prefix + "unscaled.", out);
 }
@@ -67,6 +67,7 @@ Optimizer::Counters Optimizer::read_state(const std::string& prefix, const Metad
 void Optimizer::set_state(const Counters& counters) {
   applied_steps_ = counters.applied_steps;
   base_rate_ = counters.learning_rate;
+  ++version_;
   scaler_off_.set_state(counters.scaler_off);
   clear_sums();
   source_ = Source::none;

@@ -94,7 +94,7 @@ UpdateReport Optimizer::apply(const GradientCheck& check) {
     fail(MPT_ERROR_INVALID_STATE, "update: found no checked gradients, expected a check before it");
   MPT_INVARIANT(check.finite);
   UpdateReport report;
-  report.learning_rate = learning_rate();
+  report.learning_rate = learning_rate();  // and what a device knows is at home
   UpdateArgs args;
   args.hyper = hyper_;
   args.learning_rate = report.learning_rate;
@@ -102,8 +102,7 @@ UpdateReport Optimizer::apply(const GradientCheck& check) {
   args.inverse_scale = static_cast<float>(inverse_scale_);
   args.clip_value = static_cast<float>(clip_value_);
   args.average_decay = static_cast<float>(average_decay_);
-  // The norm is finite; written so that a NaN would clip to NaN and be seen, not pass.
-  if (clip_norm_ > 0 && !(check.norm <= clip_norm_)) args.clip_factor = static_cast<float>(clip_norm_ / check.norm);
+  args.clip_factor = clip_factor_of(check.norm, clip_norm_);
 
   if (applied_steps_ == 0) seed_averages();
   UpdateResult result;
@@ -119,6 +118,7 @@ UpdateReport Optimizer::apply(const GradientCheck& check) {
     statistics_.update = args.step;
   }
   ++applied_steps_;
+  ++version_;
   report.overflows_16bit = result.overflows_16bit;
   report_overflows(result);
   forget_gradients();
@@ -200,7 +200,7 @@ void Optimizer::step(Scaler* scaler, mpt_step_result* result, const char* who) {
   result->scale = scale;
   result->gradient_norm = found.norm;
   result->learning_rate = rate;
-  result->applied_steps = applied_steps_;
+  result->applied_steps = applied_steps();
   result->skipped_steps = used.numbers().skipped;
   result->micro_step = 0;
   result->fp16_overflows = static_cast<int32_t>(std::min<int64_t>(report.overflows_16bit, INT32_MAX));

@@ -241,7 +241,8 @@ void Params::get(int32_t slot, Part part, const mpt_array& array, const char* wh
   require_float_array(array, p.shape, who, p.name.c_str());
   const GradientState& state = gradient_states_[slot];
   const bool scaled = part == Part::gradient && !state.unscaled;
-  const float factor = scaled ? static_cast<float>(1 / state.scale) : 1.0f;
+  const double scale = scaled && part == Part::gradient && device_scale_ ? device_scale_(slot) : state.scale;
+  const float factor = scaled ? static_cast<float>(1 / scale) : 1.0f;
   copy_to_array(*backend_, data(slot, part), dtype(slot, part), p.shape, factor, array);
 }
 
@@ -306,6 +307,7 @@ void Params::begin_gradients(const Scaler* scaler, const std::vector<int32_t>* s
     state.scaler = scaler->id();
     state.epoch = scaler->epoch();
   }
+  device_scale_ = nullptr;
   state.present = slots == nullptr;
   gradient_states_.assign(parameters_.size(), state);
   if (slots == nullptr) return;

@@ -107,6 +107,9 @@ class Params {
   // What the others hold is nothing: parameters without a gradient are left alone.
   void begin_gradients(const Scaler* scaler, const std::vector<int32_t>* slots = nullptr);
   void discard_gradients();  // nothing is present
+  // The gradients are a device's that decides for itself: the scale of a slot's gradient is asked for when it is read.
+  // Until the next begin_gradients(); null: nobody's.
+  void ask_for_scale(std::function<double(int32_t slot)> scale) { device_scale_ = std::move(scale); }
   // Divides FP32 gradients by their scale in place. INVALID_STATE when done twice or without begin_gradients, or when
   // the scale has changed since; UNSUPPORTED for 16-bit gradients.
   void unscale_gradients(const Scaler& scaler, const char* who);
@@ -130,6 +133,7 @@ class Params {
   std::vector<Parameter> parameters_;
   std::map<std::string, int32_t> slots_;
   std::vector<GradientState> gradient_states_;
+  std::function<double(int32_t)> device_scale_;
   bool fp32_gradients_ = false;
   bool allocated_ = false;
   uint64_t layout_ = 0;

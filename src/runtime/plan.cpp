@@ -157,7 +157,10 @@ void Plan::bind(const Params& params, void* workspace, const std::vector<float*>
 }
 
 void Plan::run(const StepVars& vars, const std::atomic<bool>* cancel) {
-  const StepVars* placed = context_->backend().place_vars(vars);
+  launch(context_->backend().place_vars(vars), cancel);
+}
+
+void Plan::launch(const StepVars* placed, const std::atomic<bool>* cancel) {
   for (const Launch& launch : launches_) {
     if (cancel && cancel->load(std::memory_order_relaxed)) fail(MPT_ERROR_CANCELLED, "cancelled");
     launch.kernel->run(KernelArgs{launch.inputs.data(), launch.outputs.data(), launch.scratch, placed});

@@ -52,6 +52,8 @@ class Plan {
   void* pointer(ValueId value) const { return pointers_[value]; }
   // Inside the backend's threads. Throws CANCELLED as soon as `cancel` is set.
   void run(const StepVars& vars, const std::atomic<bool>* cancel);
+  // The same with variables that kernels can read where they are; on a device that works later, enqueues.
+  void launch(const StepVars* placed, const std::atomic<bool>* cancel = nullptr);
 
   // Replays the step one kernel at a time, inputs staged anew, and stops at the first non-finite value.
   struct Blame {

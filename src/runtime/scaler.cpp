@@ -79,22 +79,23 @@ Scaler::Scaler(const mpt_scaler_options& o, const char* who) : id_(next_id()) {
 }
 
 void Scaler::describe(mpt_scaler_state* out) const {
-  out->growth_counter = numbers_.growth_counter;
-  out->scale = numbers_.scale;
-  out->hysteresis_counter = numbers_.hysteresis_counter;
-  out->skips_in_a_row = numbers_.skips_in_a_row;
-  out->applied = numbers_.applied;
-  out->skipped = numbers_.skipped;
-  out->epoch = numbers_.epoch;
+  const ScalerNumbers& n = numbers();
+  out->growth_counter = n.growth_counter;
+  out->scale = n.scale;
+  out->hysteresis_counter = n.hysteresis_counter;
+  out->skips_in_a_row = n.skips_in_a_row;
+  out->applied = n.applied;
+  out->skipped = n.skipped;
+  out->epoch = n.epoch;
 }
 
 Scaler::Change Scaler::change(bool overflowed, bool applied) const {
-  const ScalerNumbers next = scaler_after(rules_, numbers_, overflowed, applied);
+  const ScalerNumbers next = scaler_after(rules_, numbers(), overflowed, applied);
   return {next, overflowed && skip_limit_reached(rules_, next)};
 }
 
 void Scaler::export_state(const std::string& prefix, Metadata* out) const {
-  const ScalerNumbers& n = numbers_;
+  const ScalerNumbers& n = numbers();
   (*out)[prefix + "scale"] = metadata_text(n.scale);
   (*out)[prefix + "growth_counter"] = metadata_text(static_cast<int64_t>(n.growth_counter));
   (*out)[prefix + "hysteresis_counter"] = metadata_text(static_cast<int64_t>(n.hysteresis_counter));

@@ -57,9 +57,7 @@ Schedule::Schedule(const mpt_schedule_options& options, const char* who) {
 }
 
 double Schedule::factor(uint64_t step) const {
-  ScheduleRule rule = rule_;
-  rule.table = table_.data();  // of this copy of the schedule
-  return schedule_factor(rule, static_cast<int64_t>(step));
+  return schedule_factor(rule(), static_cast<int64_t>(step));
 }
 
 }  // namespace mpt

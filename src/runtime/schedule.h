@@ -17,6 +17,12 @@ class Schedule {
 
   // The factor after `step` applied updates.
   double factor(uint64_t step) const;
+  // Its table is this object's.
+  ScheduleRule rule() const {
+    ScheduleRule rule = rule_;
+    rule.table = table_.data();
+    return rule;
+  }
 
  private:
   ScheduleRule rule_;

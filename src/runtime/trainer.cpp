@@ -26,12 +26,14 @@ Trainer::Trainer(std::shared_ptr<Model> model, std::shared_ptr<Params> params, s
       accumulation_steps_(options.accumulation_steps),
       activation_budget_(options.activation_budget),
       max_plans_(options.max_plans),
+      eager_(options.eager != 0),
       progress_(options.progress),
       progress_user_(options.progress_user),
       seed_(model_->context->seed()) {
   constexpr int32_t most_steps = 1 << 20;
   MPT_CHECK_ARGUMENT(accumulation_steps_ >= 1 && accumulation_steps_ <= most_steps,
                      "accumulation_steps is %d, expected 1 to %d", accumulation_steps_, most_steps);
+  MPT_CHECK_ARGUMENT(options.eager == 0 || options.eager == 1, "eager is %d, expected 0 or 1", options.eager);
   MPT_CHECK_ARGUMENT(max_plans_ >= 1, "max_plans is %d, expected at least 1", max_plans_);
   add_objective(loss, std::move(optimizer), std::move(scaler));
   if (accumulation_steps_ > 1) params_->require_fp32_gradients();
@@ -89,6 +91,7 @@ void Trainer::abandon_batch() noexcept {
     objective.loss_sum = 0;
     objective.finite = true;
     if (objective.optimizer && uses_sums(objective)) objective.optimizer->clear_sums();
+    if (objective.device) objective.device->abandon();
   }
 }
 
@@ -198,6 +201,10 @@ void Trainer::step(const Batch& batch, mpt_step_result* result) {
   split_ = false;
   check_batch(batch, sizes);
   started_ = true;
+  if (device_decides()) {
+    step_on_device(batch, sizes, result);
+    return;
+  }
   try {
     const bool last = micro_step_ + 1 == accumulation_steps_;
     std::vector<Optimizer*> done;
@@ -284,9 +291,10 @@ void Trainer::report_progress() {
   if (progress_(progress_user_, &r) != 0) fail(MPT_ERROR_CANCELLED, "the progress callback ended the call");
 }
 
-const mpt_step_result& Trainer::objective_result(int32_t objective) const {
+const mpt_step_result& Trainer::objective_result(int32_t objective) {
   MPT_CHECK_ARGUMENT(objective >= 0 && objective < static_cast<int32_t>(objectives_.size()),
                      "objective is %d, expected 0 to %d", objective, static_cast<int>(objectives_.size()) - 1);
+  hear_all(true, nullptr);
   return objectives_[objective].result;
 }
 

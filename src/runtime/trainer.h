@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "runtime/device_steps.h"
 #include "runtime/inputs.h"
 #include "runtime/optimizer.h"
 #include "runtime/plan.h"
@@ -25,12 +26,13 @@ class Trainer {
   Trainer(std::shared_ptr<Model> model, std::shared_ptr<Params> params, std::shared_ptr<Workspace> workspace,
           ValueId loss, std::shared_ptr<Optimizer> optimizer, std::shared_ptr<Scaler> scaler,
           const mpt_trainer_options& options);
+  ~Trainer();
   void add_objective(ValueId loss, std::shared_ptr<Optimizer> optimizer, std::shared_ptr<Scaler> scaler);
 
   void step(const Batch& batch, mpt_step_result* result);
   double backward(const Batch& batch);
   void update(mpt_step_result* result);
-  const mpt_step_result& objective_result(int32_t objective) const;
+  const mpt_step_result& objective_result(int32_t objective);
 
   double evaluate(const Batch& batch, bool use_average);
   void predict(const Batch& batch, const mpt_array* outputs, int32_t n_outputs);
@@ -53,6 +55,8 @@ class Trainer {
     double scale = 1;     // that its last backward pass used
     bool finite = true;   // all its gradients since the last update
     mpt_step_result result{};
+    std::unique_ptr<DeviceSteps> device;  // where a device decides on its steps
+    double device_scale = 1;              // of the gradients that the device's last known step left
   };
   struct CachedPlan {
     std::string key;
@@ -60,6 +64,7 @@ class Trainer {
     std::unique_ptr<Plan> plan;
     uint64_t workspace_generation = ~uint64_t{0};
     uint64_t params_layout = ~uint64_t{0};
+    std::unique_ptr<StepProgram> gather, update;  // of a device that decides for itself
   };
 
   // ---- plans (trainer_plans.cpp)
@@ -85,6 +90,13 @@ class Trainer {
   void apply_skip_policy(Objective& objective, const GradientCheck& check, const Batch* batch);
   std::string blame(Objective& objective, const Batch& batch, std::string* op);
   void report_progress();
+
+  // ---- steps that the device decides on (trainer_device.cpp)
+  bool device_decides() const;
+  void step_on_device(const Batch& batch, const Sizes& sizes, mpt_step_result* result);
+  void enqueue_pass(Objective& objective, const Batch& batch, const Sizes& sizes, bool last);
+  void hear(Objective& objective, const StepOutcome& outcome, const Batch* batch);
+  void hear_all(bool wait, const Batch* batch);
   void read_value(const Plan& plan, ValueId value, const mpt_array& out, const std::string& who);
 
   std::shared_ptr<Model> model_;
@@ -94,6 +106,7 @@ class Trainer {
   int32_t accumulation_steps_;
   uint64_t activation_budget_;
   int32_t max_plans_;
+  bool eager_;
   mpt_progress_function progress_;
   void* progress_user_;
   uint64_t seed_;

@@ -44,6 +44,8 @@ Plan& Trainer::prepare(const std::string& kind, PlanRequest request, bool use_av
   workspace_->require(cached.plan->memory().arena_bytes);
   if (use_averages || cached.workspace_generation != workspace_->generation() ||
       cached.params_layout != params_->layout()) {
+    cached.gather.reset();  // recorded with the pointers of before
+    cached.update.reset();
     const std::vector<float*> pointers = use_averages ? averages() : std::vector<float*>();
     cached.plan->bind(*params_, workspace_->data(), use_averages ? &pointers : nullptr);
     cached.workspace_generation = workspace_->generation();

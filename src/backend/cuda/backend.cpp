@@ -1,10 +1,11 @@
 // The CUDA backend: memory and one stream of a device, and what its kernels are chosen for.
 #include "backend/cuda/backend.h"
 
-#include <cstring>
-
 #include "backend/cuda/flat_passes.h"
+#include "backend/cuda/memory.h"
 #include "backend/cuda/registry.h"
+#include "backend/cuda/staging.h"
+#include "backend/cuda/step_engine.h"
 #include "core/error.h"
 
 namespace mpt::cuda {
@@ -20,6 +21,7 @@ class CudaBackend : public Backend {
         stream_(*device_),
         passes_(*device_, stream_.get()),
         target_{*device_, *blas_, dnn_.get(), stream_.get()},
+        staging_(*device_, stream_.get()),
         control_(*device_, sizeof(FlatControl)),
         vars_(*device_, sizeof(StepVars)) {
     scope_.leave();
@@ -53,7 +55,7 @@ class CudaBackend : public Backend {
     device_->synchronize(stream_.get());
   }
   const StepVars* place_vars(const StepVars& vars) override {
-    upload(vars_, &vars, sizeof vars);
+    vars_.upload(stream_.get(), &vars, sizeof vars);
     return vars_.device<StepVars>();
   }
 
@@ -90,11 +92,24 @@ class CudaBackend : public Backend {
     device_->fill(stream_.get(), device, 0, bytes);
   }
 
+  void* take_staging(uint64_t bytes) override {
+    const CurrentDevice current(*device_);
+    return staging_.take(bytes);
+  }
+  void send_staging(void* staged, void* device, uint64_t bytes) override {
+    const CurrentDevice current(*device_);
+    staging_.send(staged, device, bytes);
+  }
+  void cancel_staging(void* staged) noexcept override { staging_.cancel(staged); }
+  std::unique_ptr<StepEngine> make_step_engine(const StepRules& rules) override {
+    return cuda::make_step_engine(*device_, stream_.get(), passes_, rules);
+  }
+
   void check_gradients(const FlatStore& store, const CheckArgs& args, CheckResult* out) override {
     FlatControl c{};
     c.inverse_scale = args.inverse_scale;
     c.clip_value = args.clip_value;
-    upload(control_, &c, sizeof c);
+    control_.upload(stream_.get(), &c, sizeof c);
     passes_.check(passes_.tables(store), control_.device<FlatControl>());
     c = read_control();
     out->sum_of_squares += c.sum_of_squares;
@@ -106,7 +121,7 @@ class CudaBackend : public Backend {
   }
   void update(const FlatStore& store, const UpdateArgs& args, UpdateResult* out) override {
     const FlatControl c = control_of(args);
-    upload(control_, &c, sizeof c);
+    control_.upload(stream_.get(), &c, sizeof c);
     passes_.update(passes_.tables(store), args.hyper, control_.device<FlatControl>());
     const FlatControl found = read_control();
     if (found.overflows > 0 && out->first_overflow < 0) out->first_overflow = found.first_overflow;
@@ -116,17 +131,17 @@ class CudaBackend : public Backend {
   void accumulate_gradients(const FlatStore& store, float* const* sums, float factor, bool first) override {
     const FlatTables tables = passes_.tables(store);
     Block pointers(*device_, store.segments.size() * sizeof(float*));
-    upload(pointers, sums, store.segments.size() * sizeof(float*));
+    pointers.upload(stream_.get(), sums, store.segments.size() * sizeof(float*));
     passes_.accumulate(tables, pointers.device<float*>(), factor, first);
     device_->synchronize(stream_.get());  // `pointers` goes
   }
   void statistics(const FlatStore& store, const UpdateArgs& args, mpt_update_statistics* out) override {
     const FlatControl c = control_of(args);
-    upload(control_, &c, sizeof c);
+    control_.upload(stream_.get(), &c, sizeof c);
     Block result(*device_, sizeof *out);
     passes_.statistics(passes_.tables(store), args.hyper, control_.device<FlatControl>(),
                        result.device<mpt_update_statistics>());
-    download(result, out, sizeof *out);
+    result.download(stream_.get(), out, sizeof *out);
   }
 
  private:
@@ -138,45 +153,6 @@ class CudaBackend : public Backend {
 
    private:
     std::unique_ptr<CurrentDevice> current_;
-  };
-  class OwnStream {
-   public:
-    explicit OwnStream(Device& device) : device_(device), stream_(device.create_stream()) {}
-    ~OwnStream() { device_.destroy_stream(stream_); }
-    Stream get() const { return stream_; }
-
-   private:
-    Device& device_;
-    Stream stream_;
-  };
-  // Device memory with pinned host memory beside it, for small structs.
-  class Block {
-   public:
-    Block(Device& device, uint64_t bytes)
-        : device_(device), memory_(device.allocate(bytes)), pinned_(nullptr) {
-      try {
-        pinned_ = device.allocate_pinned(bytes);
-      } catch (...) {
-        device.deallocate(memory_);
-        throw;
-      }
-    }
-    ~Block() {
-      device_.deallocate(memory_);
-      device_.deallocate_pinned(pinned_);
-    }
-    Block(const Block&) = delete;
-    Block& operator=(const Block&) = delete;
-    template <typename T = void>
-    T* device() const {
-      return static_cast<T*>(memory_);
-    }
-    void* pinned() const { return pinned_; }
-
-   private:
-    Device& device_;
-    void* memory_;
-    void* pinned_;
   };
 
   static FlatControl control_of(const UpdateArgs& args) {
@@ -190,20 +166,9 @@ class CudaBackend : public Backend {
     c.average_decay = args.average_decay;
     return c;
   }
-  // The pinned copy may still be read by an earlier upload: it is waited for.
-  void upload(const Block& block, const void* from, uint64_t bytes) {
-    device_->synchronize(stream_.get());
-    std::memcpy(block.pinned(), from, bytes);
-    device_->copy_in(stream_.get(), block.device(), block.pinned(), bytes);
-  }
-  void download(const Block& block, void* to, uint64_t bytes) {
-    device_->copy_out(stream_.get(), block.pinned(), block.device(), bytes);
-    device_->synchronize(stream_.get());
-    std::memcpy(to, block.pinned(), bytes);
-  }
   FlatControl read_control() {
     FlatControl c;
-    download(control_, &c, sizeof c);
+    control_.download(stream_.get(), &c, sizeof c);
     return c;
   }
 
@@ -214,6 +179,7 @@ class CudaBackend : public Backend {
   OwnStream stream_;
   FlatPasses passes_;
   Target target_;
+  Staging staging_;
   Block control_, vars_;
 };
 

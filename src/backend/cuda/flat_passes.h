@@ -26,6 +26,8 @@ class FlatPasses {
   void check(const FlatTables& tables, FlatControl* control);
   // Where control->apply is 0 nothing is written. Fills what the update finds.
   void update(const FlatTables& tables, const OptimizerHyper& hyper, FlatControl* control);
+  // Before the first update that is applied (control->step == 1 and apply): weight averages begin as the weights are.
+  void seed_averages(const FlatTables& tables, const FlatControl* control);
   void round_copies(const FlatTables& tables);
   // sums: device memory, a pointer for each segment. Where `first`, sums are written, else added to.
   void accumulate(const FlatTables& tables, float* const* sums, float factor, bool first);
