@@ -36,8 +36,12 @@ find_path(MPT_CUDNN_INCLUDE cudnn.h HINTS ${CUDAToolkit_INCLUDE_DIRS} ${PROJECT_
 find_library(MPT_CUDNN_LIBRARY NAMES cudnn libcudnn.so.9 HINTS ${CUDAToolkit_LIBRARY_DIR} ${CUDAToolkit_LIBRARY_ROOT}/lib)
 find_path(MPT_CUDNN_FRONTEND cudnn_frontend.h PATHS ${PROJECT_SOURCE_DIR}/.venv/include ${MPT_CUDNN_FRONTEND_DIR})
 
+# CMake 3.25 does not know that nvcc compiles C++20.
+if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
+  set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION -std=c++20)
+  set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
+endif()
 set(CMAKE_CUDA_STANDARD 20)
-set(CMAKE_CUDA_STANDARD_REQUIRED ON)
 add_library(mpt_cuda SHARED ${MPT_CUDA_SOURCES} ${cuda_libraries} ${MPT_CUDA_KERNELS})
 # No fused operations but those that are written: the same bits as on the host. Registers and spills are printed.
 target_compile_options(mpt_cuda PRIVATE
