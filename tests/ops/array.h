@@ -39,6 +39,10 @@ class GuardedBuffer {
 
   void* data() const { return memory_.get() + guard; }
   std::size_t bytes() const { return bytes_; }
+  // With the guards: what is copied to memory that the host can't reach, and back.
+  unsigned char* whole() const { return memory_.get(); }
+  std::size_t whole_bytes() const { return bytes_ + 2 * guard; }
+  static constexpr std::size_t guard = 64;
   bool intact() const;  // the guards are as they were
   bool holds(const Array& a) const {
     return a.bytes.empty() || std::memcmp(data(), a.bytes.data(), a.bytes.size()) == 0;
@@ -49,7 +53,6 @@ class GuardedBuffer {
   struct Free {
     void operator()(unsigned char* p) const { std::free(p); }
   };
-  static constexpr std::size_t guard = 64;
   static constexpr unsigned char guard_byte = 0xff;  // NaN in every float type: what is read beyond the end shows
   std::size_t bytes_;
   std::unique_ptr<unsigned char, Free> memory_;

@@ -7,6 +7,9 @@
 //  - the same bits from run to run, for 1, 2 and 3 threads, and in place wherever the op allows it.
 //
 // A case is a test case of its own: `test_ops --test-case="softmax 3x33 axis 0"`.
+//
+// MPT_TEST_DEVICE=emu (the CUDA backend over the emulation of its libraries) or cuda in the environment runs the tables there
+// instead of on the CPU: everything but threads and finite differences, which are the CPU's and the reference's.
 #pragma once
 
 #include <functional>

@@ -37,14 +37,14 @@ TEST_CASE("registry: every kind of op and every element-wise function occurs in 
   }
 }
 
-TEST_CASE("registry: every node of every table has an implementation in all precisions, on ref, cpu and null") {
+TEST_CASE("registry: every node of every table has an implementation in all precisions, on every backend") {
   const std::unique_ptr<Backend> null = make_null_backend({});
   for (const OpCase& op_case : all_cases()) {
     CaseGraph built = build_graph(op_case);
     for (const DType narrow : {DType::f32, DType::f16, DType::bf16}) {
       store_in(built.graph, narrow);
       for (std::size_t n = 1; n < built.graph.nodes.size(); ++n) {
-        for (Backend* backend : {&ref_backend(), &cpu_backend(2), null.get()}) {
+        for (Backend* backend : {&ref_backend(), &tested_backend(2), null.get()}) {
           const std::unique_ptr<Kernel> kernel = backend->prepare(built.graph, built.graph.nodes[n]);
           CHECK(std::string(kernel->implementation()) != "");
         }

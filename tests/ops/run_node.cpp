@@ -3,23 +3,66 @@
 #include <tbb/global_control.h>
 
 #include <algorithm>
+#include <cstdlib>
 #include <map>
 
 #include "graph/op_def.h"
+#include "support/devices.h"
 
 namespace mpt::test {
 
 namespace {
 
 struct Call {
+  Backend& backend;
   const Kernel* kernel;
   KernelArgs args;
+  const StepVars& vars;
 };
 
 void run(void* pointer) {
-  const auto* call = static_cast<const Call*>(pointer);
+  auto* call = static_cast<Call*>(pointer);
+  call->args.vars = call->backend.place_vars(call->vars);
   call->kernel->run(call->args);
 }
+
+// Buffers with their guards, where the backend reaches them: as they are, or copied to one block of its memory.
+class Placed {
+ public:
+  Placed(Backend& backend, const std::vector<const GuardedBuffer*>& buffers) : backend_(backend), buffers_(buffers) {
+    for (const GuardedBuffer* buffer : buffers) {
+      offsets_.push_back(bytes_);
+      bytes_ += (buffer->whole_bytes() + 63) / 64 * 64;
+    }
+    if (backend.host_memory()) return;
+    memory_ = static_cast<unsigned char*>(backend.allocate(bytes_));
+    std::vector<unsigned char> contents(bytes_, 0xff);
+    for (std::size_t i = 0; i < buffers.size(); ++i)
+      std::memcpy(&contents[offsets_[i]], buffers[i]->whole(), buffers[i]->whole_bytes());
+    backend.copy_in(memory_, contents.data(), bytes_);
+  }
+  ~Placed() { backend_.deallocate(memory_, bytes_); }
+  Placed(const Placed&) = delete;
+  Placed& operator=(const Placed&) = delete;
+
+  void* data(std::size_t i) const {
+    return memory_ ? memory_ + offsets_[i] + GuardedBuffer::guard : buffers_[i]->data();
+  }
+  void fetch() {
+    if (!memory_) return;
+    std::vector<unsigned char> contents(bytes_);
+    backend_.copy_out(contents.data(), memory_, bytes_);
+    for (std::size_t i = 0; i < buffers_.size(); ++i)
+      std::memcpy(buffers_[i]->whole(), &contents[offsets_[i]], buffers_[i]->whole_bytes());
+  }
+
+ private:
+  Backend& backend_;
+  std::vector<const GuardedBuffer*> buffers_;
+  std::vector<std::size_t> offsets_;
+  std::size_t bytes_ = 0;
+  unsigned char* memory_ = nullptr;
+};
 
 bool uses_once(const Node& node, int input) {
   return std::count(node.inputs.begin(), node.inputs.end(), node.inputs[static_cast<std::size_t>(input)]) == 1;
@@ -31,13 +74,8 @@ NodeRun run_node(Backend& backend, const Graph& graph, const Node& node, const s
                  const StepVars& vars, unsigned char poison, const Sharing& sharing, const Array* initial) {
   const std::unique_ptr<Kernel> kernel = backend.prepare(graph, node);
   std::vector<GuardedBuffer> in, out;
-  std::vector<const void*> in_pointers;
-  std::vector<void*> out_pointers;
   std::vector<bool> overwritten(inputs.size(), false);
-  for (std::size_t i = 0; i < node.inputs.size(); ++i) {
-    in.emplace_back(inputs[i]);
-    in_pointers.push_back(node.inputs[i] == none ? nullptr : in.back().data());
-  }
+  for (std::size_t i = 0; i < node.inputs.size(); ++i) in.emplace_back(inputs[i]);
   NodeRun result;
   for (std::size_t i = 0; i < node.outputs.size(); ++i) {
     Array array;
@@ -45,16 +83,30 @@ NodeRun run_node(Backend& backend, const Graph& graph, const Node& node, const s
     out.emplace_back(array.bytes.size(), poison);
     if (initial) out.back() = GuardedBuffer(*initial);
     const int shared = i < sharing.size() ? sharing[i] : -1;
-    out_pointers.push_back(node.outputs[i] == none ? nullptr
-                           : shared >= 0           ? in[static_cast<std::size_t>(shared)].data()
-                                                   : out.back().data());
     if (shared >= 0) overwritten[static_cast<std::size_t>(shared)] = true;
     result.outputs.push_back(std::move(array));
   }
   const GuardedBuffer scratch(kernel->scratch_bytes(), poison);
-  Call call{kernel.get(), {in_pointers.data(), out_pointers.data(), scratch.data(), &vars}};
+  std::vector<const GuardedBuffer*> buffers;
+  for (const GuardedBuffer& buffer : in) buffers.push_back(&buffer);
+  for (const GuardedBuffer& buffer : out) buffers.push_back(&buffer);
+  buffers.push_back(&scratch);
+  Placed placed(backend, buffers);
+  std::vector<const void*> in_pointers;
+  std::vector<void*> out_pointers;
+  for (std::size_t i = 0; i < in.size(); ++i)
+    in_pointers.push_back(node.inputs[i] == none ? nullptr : placed.data(i));
+  for (std::size_t i = 0; i < out.size(); ++i) {
+    const int shared = i < sharing.size() ? sharing[i] : -1;
+    out_pointers.push_back(node.outputs[i] == none ? nullptr
+                           : shared >= 0           ? placed.data(static_cast<std::size_t>(shared))
+                                                   : placed.data(in.size() + i));
+  }
+  void* const scratch_memory = placed.data(buffers.size() - 1);
+  Call call{backend, kernel.get(), {in_pointers.data(), out_pointers.data(), scratch_memory, nullptr}, vars};
   backend.execute(run, &call);
   backend.synchronize();
+  placed.fetch();
 
   if (!scratch.intact()) result.complaint += "wrote beside its scratch; ";
   for (std::size_t i = 0; i < in.size(); ++i) {
@@ -114,6 +166,19 @@ Backend& cpu_backend(int threads) {
 
 Backend& ref_backend() {
   static const std::unique_ptr<Backend> backend = make_ref_backend({});
+  return *backend;
+}
+
+std::string tested_device() {
+  const char* name = std::getenv("MPT_TEST_DEVICE");
+  return name && *name ? name : "cpu";
+}
+
+Backend& tested_backend(int variant) {
+  if (tested_device() == "cpu") return cpu_backend(variant);
+  static std::map<int, std::unique_ptr<Backend>> made;
+  std::unique_ptr<Backend>& backend = made[variant];
+  if (!backend) backend = make_device_backend(tested_device(), variant);
   return *backend;
 }
 
