@@ -27,7 +27,7 @@ struct Segment {
 
 struct FlatStore {
   // Work is split into pieces of at most this many elements, whatever the number of threads. Sums are formed piece by piece
-  // and the pieces' sums added in order.
+  // and the pieces' sums added in a fixed order (kernels/numerics/piece_sum.h).
   static constexpr int64_t chunk = 16384;
 
   struct Piece {

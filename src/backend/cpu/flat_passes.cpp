@@ -7,6 +7,7 @@
 #include "backend/cpu/isa/flat_kernels.h"
 #include "core/error.h"
 #include "kernels/numerics/float16.h"
+#include "kernels/numerics/piece_sum.h"
 
 namespace mpt::cpu {
 namespace {
@@ -65,18 +66,19 @@ void for_active(const Parallel& parallel, const FlatStore& store, F&& body) {
   });
 }
 
-// Adds the partial sums of each segment in the order of its pieces.
+// Adds the partial sums of each segment in PieceSum's order.
 template <typename F>
 void for_segment_sums(const FlatStore& store, F&& body) {
   std::size_t i = 0;
   while (i < store.pieces.size()) {
     const int32_t segment = store.pieces[i].segment;
-    double first = 0, second = 0;
+    PieceSum first, second;
+    const std::size_t begin = i;
     for (; i < store.pieces.size() && store.pieces[i].segment == segment; ++i) {
-      first += store.partials[i].sum1;
-      second += store.partials[i].sum2;
+      first.add(static_cast<int64_t>(i - begin), store.partials[i].sum1);
+      second.add(static_cast<int64_t>(i - begin), store.partials[i].sum2);
     }
-    if (is_active(store.segments[segment])) body(segment, first, second);
+    if (is_active(store.segments[segment])) body(segment, first.total(), second.total());
   }
 }
 
@@ -166,19 +168,19 @@ void check_gradients(const Parallel& parallel, const FlatStore& store, const Che
     partial.sum1 = k.sum_of_squares(piece, &partial.count);
     partial.first = partial.count > 0 ? where.begin + k.first_non_finite(piece) : -1;
   });
-  double sum = 0;
+  PieceSum sum;
   for (std::size_t i = 0; i < store.pieces.size(); ++i) {
     const int32_t segment = store.pieces[i].segment;
     if (!is_active(store.segments[segment])) continue;
     const FlatStore::Partial& partial = store.partials[i];
-    sum += partial.sum1;
+    sum.add(static_cast<int64_t>(i), partial.sum1);
     if (partial.count > 0 && out->first_segment < 0) {
       out->first_segment = segment;
       out->first_element = partial.first;
     }
     out->non_finite += partial.count;
   }
-  out->sum_of_squares += sum;
+  out->sum_of_squares += sum.total();
 }
 
 void update(const Parallel& parallel, const FlatStore& store, const UpdateArgs& args, UpdateResult* out) {

@@ -2,23 +2,19 @@
 // step from a FlatControl in device memory.
 #pragma once
 
-#include <memory>
-
 #include "backend/cuda/lib/device.h"
 #include "backend/flat_store.h"
 #include "kernels/flat_passes.h"
 
 namespace mpt::cuda {
 
-// A store's tables in device memory. Their addresses stay as long as the numbers of segments and pieces do.
-class FlatStoreTables;
-
 class FlatPasses {
  public:
   FlatPasses(Device& device, Stream stream) : device_(device), stream_(stream) {}
 
-  // Copies the store's segments to the device where they differ from what is there (not while recording). The tables live
-  // with the store (FlatStore::device_tables).
+  // The store's tables in device memory. Copies there what differs from what is there, so it may not be called while recording.
+  // They live with the store (FlatStore::device_tables); their addresses stay as long as the numbers of its segments and pieces
+  // do and it is not moved, so that recorded passes stay right if this is called before each replay.
   FlatTables tables(const FlatStore& store);
 
   // Everything below is enqueued and reads no host memory after it returns, so it may be recorded.
@@ -31,7 +27,8 @@ class FlatPasses {
   void round_copies(const FlatTables& tables);
   // sums: device memory, a pointer for each segment. Where `first`, sums are written, else added to.
   void accumulate(const FlatTables& tables, float* const* sums, float factor, bool first);
-  // Before update(), of what it would do: `out` is device memory. Adds nothing to the control.
+  // Before update(), of what it would do: `out` is device memory. Adds nothing to the control. Where control->apply is 0 nothing
+  // is written.
   void statistics(const FlatTables& tables, const OptimizerHyper& hyper, const FlatControl* control,
                   mpt_update_statistics* out);
 
