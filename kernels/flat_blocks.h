@@ -203,8 +203,10 @@ constexpr int piece_lanes = 16;
 constexpr int pieces_per_block = 8;
 constexpr int piece_threads = piece_lanes * pieces_per_block;
 
-// The 16 lanes of a piece, for __syncwarp.
-__device__ __forceinline__ unsigned piece_mask() { return 0xffffu << (threadIdx.x % warp_size / piece_lanes * piece_lanes); }
+// The 16 lanes of a piece: the two pieces of a warp go their own ways.
+__device__ __forceinline__ unsigned piece_mask() {
+  return 0xffffu << (threadIdx.x % warp_size / piece_lanes * piece_lanes);
+}
 
 __device__ __forceinline__ double add_square(double sum, float x) {
   const double wide = x;
@@ -215,11 +217,12 @@ __device__ __forceinline__ double add_square(double sum, float x) {
 #endif
 }
 
-// All 16 lanes get the result; all 32 lanes of the warp must call.
+// All 16 lanes get the result, and all must call.
 template <typename T, typename Op>
 __device__ __forceinline__ T fold_lanes(Op op, T x) {
+  const unsigned mask = piece_mask();
 #pragma unroll
-  for (int distance = piece_lanes / 2; distance > 0; distance /= 2) x = op(x, __shfl_xor_sync(full_warp, x, distance));
+  for (int distance = piece_lanes / 2; distance > 0; distance /= 2) x = op(x, __shfl_xor_sync(mask, x, distance));
   return x;
 }
 

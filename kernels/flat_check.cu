@@ -6,8 +6,8 @@ namespace {
 
 // One lane's chain. A batch of rows is asked for before the first is used.
 template <typename T, int batch, bool clip, typename Widen>
-__device__ __forceinline__ double chain_of_squares(const T* gradient, int count, int lane, const GradientScaling& scaling,
-                                                   Widen widen, bool* suspect) {
+__device__ __forceinline__ double chain_of_squares(const T* gradient, int count, int lane,
+                                                   const GradientScaling& scaling, Widen widen, bool* suspect) {
   double sum = 0;
   const auto add = [&](T stored) {
     const float g = widen(stored);

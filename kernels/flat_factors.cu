@@ -51,7 +51,8 @@ __device__ __forceinline__ void lamb_norms(const PieceArrays& p, int i, const Ru
   }
 }
 
-__global__ void __launch_bounds__(piece_threads) lamb_norms_kernel(FlatTables tables, const FlatControl* control, bool move) {
+__global__ void __launch_bounds__(piece_threads)
+    lamb_norms_kernel(FlatTables tables, const FlatControl* control, bool move) {
   if (control->apply == 0) return;
   const int64_t piece = static_cast<int64_t>(blockIdx.x) * pieces_per_block + threadIdx.x / piece_lanes;
   const int lane = static_cast<int>(threadIdx.x) % piece_lanes;
@@ -79,7 +80,8 @@ __global__ void __launch_bounds__(piece_threads) lamb_norms_kernel(FlatTables ta
 
 // A block to a segment.
 template <bool lamb>
-__global__ void __launch_bounds__(piece_chains) factors_kernel(FlatTables tables, const FlatControl* control, bool move) {
+__global__ void __launch_bounds__(piece_chains)
+    factors_kernel(FlatTables tables, const FlatControl* control, bool move) {
   MPT_SHARED(double, chains1, piece_chains);
   MPT_SHARED(double, chains2, piece_chains);
   if (control->apply == 0) return;
@@ -102,8 +104,8 @@ __global__ void __launch_bounds__(piece_chains) factors_kernel(FlatTables tables
 
 void flat_rules(const FlatTables& tables, const OptimizerHyper& hyper, const FlatControl* control, FlatControl* found,
                 mpt_update_statistics* counts, Stream stream) {
-  launch(rules_kernel, blocks_for(tables.n_segments, rule_threads, INT32_MAX), rule_threads, 0, stream, tables, hyper, control,
-         found, counts);
+  launch(rules_kernel, blocks_for(tables.n_segments, rule_threads, INT32_MAX), rule_threads, 0, stream, tables, hyper,
+         control, found, counts);
 }
 
 void flat_factors(const FlatTables& tables, const OptimizerHyper& hyper, const FlatControl* control, bool dry,

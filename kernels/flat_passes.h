@@ -12,16 +12,16 @@ namespace mpt::cuda {
 // backend/flat_store.h's Segment in device memory.
 struct FlatSegment {
   int64_t count;
-  float* master;    // null: the 16-bit copy is the weight
-  uint16_t* copy;   // null for FP32 parameters
+  float* master;   // null: the 16-bit copy is the weight
+  uint16_t* copy;  // null for FP32 parameters
   void* gradient;
-  float* moment1;   // null where the optimizer has none
-  float* moment2;   // NovoGrad: one number
-  float* average;   // null: none
+  float* moment1;  // null where the optimizer has none
+  float* moment2;  // NovoGrad: one number
+  float* average;  // null: none
   int64_t first_piece;
   Element copy_type, gradient_type;
   float learning_rate_factor, weight_decay;
-  int32_t active;   // has a gradient in this step and is not frozen
+  int32_t active;  // has a gradient in this step and is not frozen
   int32_t pad;
 };
 
@@ -41,10 +41,10 @@ struct FlatFound {
 struct FlatTables {
   const FlatSegment* segments;
   const FlatPiece* pieces;
-  RuleConstants* rules;  // [segments]
-  float* factors;        // [segments]: trust ratios and the like
+  RuleConstants* rules;   // [segments]
+  float* factors;         // [segments]: trust ratios and the like
   double *sums1, *sums2;  // [pieces]
-  FlatFound* found;      // [pieces]
+  FlatFound* found;       // [pieces]
   int32_t n_segments, n_pieces;
 };
 

@@ -134,7 +134,8 @@ void flat_round_copies(const FlatTables& tables, Stream stream) {
 
 void flat_accumulate(const FlatTables& tables, float* const* sums, float factor, bool first, Stream stream) {
   if (tables.n_pieces == 0) return;
-  launch(accumulate_kernel, static_cast<unsigned>(tables.n_pieces), update_threads, 0, stream, tables, sums, factor, first);
+  launch(accumulate_kernel, static_cast<unsigned>(tables.n_pieces), update_threads, 0, stream, tables, sums, factor,
+         first);
 }
 
 }  // namespace mpt::cuda

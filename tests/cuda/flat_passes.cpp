@@ -35,9 +35,8 @@ struct Kind {
   bool master = true;
   int64_t off = 0;  // elements
 };
-const Kind all_types[] = {{DType::f32, DType::f32},         {DType::f16, DType::f16}, {DType::bf16, DType::bf16},
-                          {DType::f16, DType::f32},         {DType::f16, DType::f16, false},
-                          {DType::bf16, DType::bf16, false}};
+const Kind all_types[] = {{DType::f32, DType::f32}, {DType::f16, DType::f16},        {DType::bf16, DType::bf16},
+                          {DType::f16, DType::f32}, {DType::f16, DType::f16, false}, {DType::bf16, DType::bf16, false}};
 
 enum Array { master, copy, gradient, moment1, moment2, average, arrays };
 
@@ -97,19 +96,29 @@ Tensors make_tensors(const Kind& kind, int32_t optimizer) {
   return tensors;
 }
 
-// The same in a backend's memory, each array an allocation of its own.
+// The same in a backend's memory: each array an allocation of its own, or all in one.
 class Placed {
  public:
-  Placed(Backend& backend, const Tensors& tensors) : backend_(backend), tensors_(tensors) {
+  Placed(Backend& backend, const Tensors& tensors, bool together = false) : backend_(backend), tensors_(tensors) {
+    uint64_t total = 0;
+    for (const Tensor& t : tensors)
+      for (const std::vector<char>& bytes : t.bytes) total += (bytes.size() + 63) / 64 * 64;
+    char* next = nullptr;
+    if (together) memory_.push_back({next = static_cast<char*>(backend.allocate(total)), total});
     for (std::size_t n = 0; n < tensors.size(); ++n) {
       const Tensor& t = tensors[n];
       void* at[arrays] = {};
       for (int a = 0; a < arrays; ++a) {
         if (t.bytes[a].empty()) continue;
         const std::size_t off = static_cast<std::size_t>(t.kind.off) * element_bytes(t, a);
-        auto* memory = static_cast<char*>(backend.allocate(off + t.bytes[a].size()));
-        memory_.push_back({memory, off + t.bytes[a].size()});
-        at[a] = memory + off;
+        const uint64_t size = off + t.bytes[a].size();
+        if (together) {
+          at[a] = next;
+          next += (size + 63) / 64 * 64;
+        } else {
+          memory_.push_back({backend.allocate(size), size});
+          at[a] = static_cast<char*>(memory_.back().first) + off;
+        }
         backend.copy_in(at[a], t.bytes[a].data(), t.bytes[a].size());
         places_.push_back({n, a, at[a]});
       }
@@ -211,8 +220,8 @@ UpdateArgs update_args(int32_t kind, uint64_t step) {
 }
 
 // Two updates and their statistics on both.
-void compare_updates(const Tensors& tensors, int32_t kind, Backend& device, Backend& host) {
-  Placed there(device, tensors), here(host, tensors);
+void compare_updates(const Tensors& tensors, int32_t kind, Backend& device, Backend& host, bool together = false) {
+  Placed there(device, tensors, together), here(host, tensors, together);
   for (const uint64_t step : {1, 6}) {
     const UpdateArgs args = update_args(kind, step);
     UpdateResult found, expected;
@@ -286,12 +295,14 @@ TEST_CASE("flat passes: sums over more pieces than there are chains") {
   Tensors tensors;
   for (int64_t n = 0; n < 600; ++n) tensors.push_back(make_tensor(1 + n % 40, Kind{}, MPT_LAMB, random));
   for (std::size_t n = 0; n < tensors.size(); n += 7) tensors[n].active = false;
-  Placed there(*device, tensors), here(*host, tensors);
-  CheckResult found, expected;
-  on(*device, [&] { device->check_gradients(there.store, {1.0 / 64, 0}, &found); });
-  on(*host, [&] { host->check_gradients(here.store, {1.0 / 64, 0}, &expected); });
-  CHECK(found.sum_of_squares == expected.sum_of_squares);
-  compare_updates(tensors, MPT_LAMB, *device, *host);
+  {
+    Placed there(*device, tensors, true), here(*host, tensors, true);
+    CheckResult found, expected;
+    on(*device, [&] { device->check_gradients(there.store, {1.0 / 64, 0}, &found); });
+    on(*host, [&] { host->check_gradients(here.store, {1.0 / 64, 0}, &expected); });
+    CHECK(found.sum_of_squares == expected.sum_of_squares);
+  }
+  compare_updates(tensors, MPT_LAMB, *device, *host, true);
 }
 
 TEST_CASE("flat passes: non-finite gradients are counted and the first is told, wherever they are") {
@@ -299,8 +310,8 @@ TEST_CASE("flat passes: non-finite gradients are counted and the first is told, 
   const float inf = INFINITY;
   for (const Kind& types : {all_types[0], all_types[1], all_types[2]})
     for (const double clip : {0.0, 0.25})
-      for (const auto& [tensor, element] :
-           std::vector<std::pair<std::size_t, int64_t>>{{0, 0}, {1, 30}, {3, 256}, {6, 16384}, {7, 16383}, {7, 39999}}) {
+      for (const auto& [tensor, element] : std::vector<std::pair<std::size_t, int64_t>>{
+               {0, 0}, {1, 30}, {3, 256}, {6, 16384}, {7, 16383}, {7, 39999}}) {
         for (const float bad : {inf, -inf, NAN}) {
           Tensors tensors = make_tensors(types, MPT_ADAM);
           set(tensors[tensor], gradient, element, bad);
@@ -325,7 +336,7 @@ TEST_CASE("flat passes: weights beyond the range of 16 bits are counted and the 
   const std::unique_ptr<Backend> device = emulated(), host = cpu();
   for (const DType type : {DType::f16, DType::bf16}) {
     Tensors tensors = make_tensors({type, type}, MPT_ADAMW);
-    const float large = type == DType::f16 ? 70000.0f : 3.4e38f;
+    const float large = type == DType::f16 ? 70000.0f : 3.4028e38f;
     for (const int64_t i : {3, 16384, 20000, 20001}) set(tensors[7], master, i, large);
     set(tensors[4], master, 77, -large);
     set(tensors[4], master, 78, INFINITY);  // not finite in FP32: no overflow

@@ -13,7 +13,11 @@ namespace {
 class FlatStoreTables {
  public:
   FlatStoreTables(Device& device, Stream stream, const FlatStore& store)
-      : device_(device), stream_(stream), owner_(&store), segments_(store.segments.size()), pieces_(store.pieces.size()) {
+      : device_(device),
+        stream_(stream),
+        owner_(&store),
+        segments_(store.segments.size()),
+        pieces_(store.pieces.size()) {
     constexpr auto most = static_cast<std::size_t>(std::numeric_limits<int32_t>::max());
     MPT_INVARIANT(segments_.size() <= most && pieces_.size() <= most);  // 3.5e13 elements
     uint64_t bytes = 0;
@@ -53,7 +57,7 @@ class FlatStoreTables {
     try {
       const CurrentDevice current(device_);
       device_.synchronize(stream_);  // passes may still read them
-    } catch (...) {  // the device is lost: nothing reads them
+    } catch (...) {                  // the device is lost: nothing reads them
     }
     release();
   }
