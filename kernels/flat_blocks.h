@@ -69,11 +69,11 @@ __device__ __forceinline__ void load_group(const void* array, Element type, int 
     x[0] = load_element(array, type, i);
   } else if (type == Element::f32) {
     const Words4 words = load_words(static_cast<const float*>(array) + i);
-#pragma unroll
+    MPT_UNROLL
     for (int j = 0; j < 4; ++j) x[j] = float_of(words.v[j]);
   } else {
     const Words2 words = *reinterpret_cast<const Words2*>(static_cast<const uint16_t*>(array) + i);
-#pragma unroll
+    MPT_UNROLL
     for (int j = 0; j < 2; ++j) {
       const uint16_t low = static_cast<uint16_t>(words.v[j]), high = static_cast<uint16_t>(words.v[j] >> 16);
       x[2 * j] = type == Element::f16 ? f16_to_f32(low) : bf16_to_f32(low);
@@ -91,7 +91,7 @@ __device__ __forceinline__ void store_group(void* array, Element type, int i, co
     store_words(static_cast<float*>(array) + i, Words4{{bits_of(x[0]), bits_of(x[1]), bits_of(x[2]), bits_of(x[3])}});
   } else {
     Words2 words;
-#pragma unroll
+    MPT_UNROLL
     for (int j = 0; j < 2; ++j) {
       const uint32_t low = type == Element::f16 ? f32_to_f16(x[2 * j]) : f32_to_bf16(x[2 * j]);
       const uint32_t high = type == Element::f16 ? f32_to_f16(x[2 * j + 1]) : f32_to_bf16(x[2 * j + 1]);
@@ -221,7 +221,7 @@ __device__ __forceinline__ double add_square(double sum, float x) {
 template <typename T, typename Op>
 __device__ __forceinline__ T fold_lanes(Op op, T x) {
   const unsigned mask = piece_mask();
-#pragma unroll
+  MPT_UNROLL
   for (int distance = piece_lanes / 2; distance > 0; distance /= 2) x = op(x, __shfl_xor_sync(mask, x, distance));
   return x;
 }
@@ -230,9 +230,17 @@ __device__ __forceinline__ T fold_lanes(Op op, T x) {
 // `chains` is shared memory of piece_chains elements.
 __device__ __forceinline__ double sum_of_pieces(const double* sums, int64_t n, double* chains) {
   const int thread = static_cast<int>(threadIdx.x);
+  constexpr int batch = 8;  // on their way at a time
   double sum = 0;
-#pragma unroll 8
-  for (int64_t i = thread; i < n; i += piece_chains) sum += sums[i];
+  int64_t i = thread;
+  for (; i + (batch - 1) * piece_chains < n; i += batch * piece_chains) {
+    double next[batch];
+    MPT_UNROLL
+    for (int j = 0; j < batch; ++j) next[j] = sums[i + j * piece_chains];
+    MPT_UNROLL
+    for (int j = 0; j < batch; ++j) sum += next[j];
+  }
+  for (; i < n; i += piece_chains) sum += sums[i];
   chains[thread] = sum;
   __syncthreads();
   for (int half = piece_chains / 2; half > 0; half /= 2) {

@@ -18,10 +18,10 @@ __device__ __forceinline__ double chain_of_squares(const T* gradient, int count,
   int row = 0;  // its first element
   for (; row + batch * piece_lanes <= count; row += batch * piece_lanes) {
     T stored[batch];
-#pragma unroll
+    MPT_UNROLL
     for (int j = 0; j < batch; ++j) stored[j] = gradient[row + lane + j * piece_lanes];
     __syncwarp(mask);  // keeps the compiler from asking for them one by one
-#pragma unroll
+    MPT_UNROLL
     for (int j = 0; j < batch; ++j) add(stored[j]);
   }
   for (int i = row + lane; i < count; i += piece_lanes) add(gradient[i]);

@@ -30,7 +30,7 @@ __device__ __forceinline__ void lamb_norms(const PieceArrays& p, int i, const Ru
                                            const GradientScaling& scaling, bool move, double* weights,
                                            double* directions) {
   float w[n], m[n], v[n], g[n];
-#pragma unroll
+  MPT_UNROLL
   for (int j = 0; j < n; ++j) {
     const int at = i + j * piece_lanes;
     m[j] = p.moment1[at];
@@ -38,7 +38,7 @@ __device__ __forceinline__ void lamb_norms(const PieceArrays& p, int i, const Ru
     w[j] = p.master != nullptr ? p.master[at] : load_element(p.copy, p.copy_type, at);
     g[j] = load_element(p.gradient, p.gradient_type, at);
   }
-#pragma unroll
+  MPT_UNROLL
   for (int j = 0; j < n; ++j) {
     const int at = i + j * piece_lanes;
     const float direction = lamb_direction(c, scaling(g[j]), w[j], m[j], v[j]);

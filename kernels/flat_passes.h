@@ -84,6 +84,8 @@ void flat_update(const FlatTables& tables, const OptimizerHyper& hyper, FlatCont
 void flat_statistics(const FlatTables& tables, const OptimizerHyper& hyper, const FlatControl* control,
                      mpt_update_statistics* out, Stream stream);
 
+// Before the first update: averages become the weights.
+void flat_seed_averages(const FlatTables& tables, const FlatControl* control, Stream stream);
 void flat_round_copies(const FlatTables& tables, Stream stream);
 void flat_accumulate(const FlatTables& tables, float* const* sums, float factor, bool first, Stream stream);
 

@@ -78,7 +78,7 @@ __global__ void __launch_bounds__(statistics_threads)
     count_gradient(stored * scaling.inverse, count, block_counts + counters);
     count_update(w[0], Rule::update(c, factor, scaling(stored), w[0], m, v), narrow, count);
   }
-#pragma unroll
+  MPT_UNROLL
   for (int i = 0; i < counters; ++i)
     if (count[i] > 0) atomicAdd(block_counts + i, static_cast<unsigned>(count[i]));
   __syncthreads();

@@ -24,7 +24,7 @@ __device__ __forceinline__ int update_group(const PieceArrays& p, int i, const R
   if constexpr (Rule::second) load_group<n>(p.moment2, Element::f32, i, v);
   load_weights<n>(p, i, w);
   if constexpr (Rule::gradient) load_group<n>(p.gradient, p.gradient_type, i, g);
-#pragma unroll
+  MPT_UNROLL
   for (int j = 0; j < n; ++j) w[j] += Rule::update(c, factor, scaling(g[j]), w[j], m[j], v[j]);
   if constexpr (Rule::first && Rule::gradient) store_group<n>(p.moment1, Element::f32, i, m);
   if constexpr (Rule::second && Rule::gradient) store_group<n>(p.moment2, Element::f32, i, v);
@@ -32,13 +32,13 @@ __device__ __forceinline__ int update_group(const PieceArrays& p, int i, const R
   int found = 0;
   if (p.copy != nullptr) {
     store_group<n>(p.copy, p.copy_type, i, w);
-#pragma unroll
+    MPT_UNROLL
     for (int j = 0; j < n; ++j) found += overflows(p.copy_type, w[j]);
   }
   if (p.average != nullptr) {
     float average[n];
     load_group<n>(p.average, Element::f32, i, average);
-#pragma unroll
+    MPT_UNROLL
     for (int j = 0; j < n; ++j) {
       const float now = p.master != nullptr ? w[j] : rounded_to(p.copy_type, w[j]);  // what the weight has become
       average[j] = moved_average(average[j], averaging.decay, averaging.rest, now);
@@ -76,6 +76,22 @@ __global__ void __launch_bounds__(update_threads, 5) update_kernel(FlatTables ta
   }
 }
 
+// Of every segment that has one, with a gradient or without.
+__global__ void __launch_bounds__(update_threads) seed_averages_kernel(FlatTables tables, const FlatControl* control) {
+  if (control->apply == 0 || control->step != 1) return;
+  for (int piece = static_cast<int>(blockIdx.x); piece < tables.n_pieces; piece += static_cast<int>(gridDim.x)) {
+    const FlatPiece where = tables.pieces[piece];
+    const FlatSegment segment = tables.segments[where.segment];
+    if (segment.average == nullptr) continue;
+    const PieceArrays p = piece_arrays(segment, where);
+    for (int i = static_cast<int>(threadIdx.x); i < p.count; i += update_threads) {
+      float w[1];
+      load_weights<1>(p, i, w);
+      p.average[i] = w[0];
+    }
+  }
+}
+
 __global__ void __launch_bounds__(update_threads) round_copies_kernel(FlatTables tables) {
   const FlatPiece where = tables.pieces[blockIdx.x];
   const FlatSegment segment = tables.segments[where.segment];
@@ -97,7 +113,7 @@ __device__ __forceinline__ void accumulate_group(const PieceArrays& p, float* su
   float g[n], sum[n];
   if (!first) load_group<n>(sums, Element::f32, i, sum);
   load_group<n>(p.gradient, p.gradient_type, i, g);
-#pragma unroll
+  MPT_UNROLL
   for (int j = 0; j < n; ++j) sum[j] = first ? factor * g[j] : sum[j] + factor * g[j];
   store_group<n>(sums, Element::f32, i, sum);
 }
@@ -125,6 +141,12 @@ void flat_update(const FlatTables& tables, const OptimizerHyper& hyper, FlatCont
     launch(update_kernel<decltype(rule)>, static_cast<unsigned>(tables.n_pieces), update_threads, 0, stream, tables,
            control);
   });
+}
+
+void flat_seed_averages(const FlatTables& tables, const FlatControl* control, Stream stream) {
+  if (tables.n_pieces == 0) return;
+  // Few blocks, for in all steps but the first there is nothing to do.
+  launch(seed_averages_kernel, blocks_for(tables.n_pieces, 1, 1024), update_threads, 0, stream, tables, control);
 }
 
 void flat_round_copies(const FlatTables& tables, Stream stream) {

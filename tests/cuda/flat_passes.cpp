@@ -351,48 +351,102 @@ TEST_CASE("flat passes: weights beyond the range of 16 bits are counted and the 
   }
 }
 
+// An emulated device, and passes over a store on it by a control of the test's.
+class Direct {
+ public:
+  Direct() : Direct(cuda::make_emulation()) {}
+  Backend& backend() { return *backend_; }
+
+  // work(passes, tables, the control in device memory)
+  template <typename F>
+  cuda::FlatControl run(FlatStore& store, const cuda::FlatControl& control, F work) {
+    cuda::FlatControl found = control;
+    void* at = backend_->allocate(sizeof control);
+    backend_->copy_in(at, &control, sizeof control);
+    on(*backend_, [&] {
+      const cuda::Stream stream = device_->create_stream();
+      cuda::FlatPasses passes(*device_, stream);
+      work(passes, passes.tables(store), static_cast<cuda::FlatControl*>(at));
+      device_->synchronize(stream);
+      store.device_tables.reset();
+      device_->destroy_stream(stream);
+    });
+    backend_->copy_out(&found, at, sizeof found);
+    backend_->deallocate(at, sizeof control);
+    return found;
+  }
+
+ private:
+  explicit Direct(cuda::Libraries libraries)
+      : device_(libraries.device.get()), backend_(cuda::make_backend(std::move(libraries))) {}
+  cuda::Device* device_;
+  std::unique_ptr<Backend> backend_;
+};
+
+cuda::FlatControl some_control() {
+  cuda::FlatControl control{};
+  control.inverse_scale = 1.0 / 64;
+  control.learning_rate = 1;
+  control.step = 1;
+  control.clip_factor = 1;
+  control.overflows = 17;
+  control.first_overflow = 3;
+  control.sum_of_squares = 5;
+  return control;
+}
+
 TEST_CASE("flat passes: an update that is not to be applied writes nothing") {
-  cuda::Libraries libraries = cuda::make_emulation();
-  cuda::Device* lib = libraries.device.get();
-  const std::unique_ptr<Backend> device = cuda::make_backend(std::move(libraries));
+  Direct direct;
   for (const int32_t kind : all_kinds) {
     const Tensors tensors = make_tensors(Kind{}, kind);
-    Placed there(*device, tensors);
-    cuda::FlatControl control{}, before{};
-    control.inverse_scale = 1.0 / 64;
-    control.learning_rate = 1;
-    control.step = 1;
-    control.clip_factor = 1;
-    control.overflows = 17;
-    control.first_overflow = 3;
-    control.sum_of_squares = 5;
-    before = control;
+    Placed there(direct.backend(), tensors);
+    const cuda::FlatControl before = some_control();
     mpt_update_statistics counts{}, counts_before{};
     counts.updates = counts_before.updates = 23;
-    void* at = device->allocate(sizeof control);
-    void* counts_at = device->allocate(sizeof counts);
-    device->copy_in(at, &control, sizeof control);
-    device->copy_in(counts_at, &counts, sizeof counts);
-    on(*device, [&] {
-      const cuda::Stream stream = lib->create_stream();
-      cuda::FlatPasses passes(*lib, stream);
-      const cuda::FlatTables tables = passes.tables(there.store);
-      const OptimizerHyper hyper = update_args(kind, 1).hyper;
-      passes.statistics(tables, hyper, static_cast<cuda::FlatControl*>(at),
-                        static_cast<mpt_update_statistics*>(counts_at));
-      passes.update(tables, hyper, static_cast<cuda::FlatControl*>(at));
-      lib->synchronize(stream);
-      there.store.device_tables.reset();
-      lib->destroy_stream(stream);
-    });
+    void* counts_at = direct.backend().allocate(sizeof counts);
+    direct.backend().copy_in(counts_at, &counts, sizeof counts);
+    const cuda::FlatControl after =
+        direct.run(there.store, before, [&](cuda::FlatPasses& passes, const cuda::FlatTables& tables, auto* control) {
+          const OptimizerHyper hyper = update_args(kind, 1).hyper;
+          passes.statistics(tables, hyper, control, static_cast<mpt_update_statistics*>(counts_at));
+          passes.seed_averages(tables, control);
+          passes.update(tables, hyper, control);
+        });
     check_same(there.read(), tensors);
-    device->copy_out(&control, at, sizeof control);
-    device->copy_out(&counts, counts_at, sizeof counts);
-    CHECK(std::memcmp(&control, &before, sizeof control) == 0);
+    direct.backend().copy_out(&counts, counts_at, sizeof counts);
+    CHECK(std::memcmp(&after, &before, sizeof before) == 0);
     CHECK(std::memcmp(&counts, &counts_before, sizeof counts) == 0);
-    device->deallocate(at, sizeof control);
-    device->deallocate(counts_at, sizeof counts);
+    direct.backend().deallocate(counts_at, sizeof counts);
   }
+}
+
+TEST_CASE("flat passes: averages begin as the weights are, before the first update alone") {
+  Direct direct;
+  for (const Kind& types : all_types)
+    for (const uint64_t step : {1, 2}) {
+      const Tensors tensors = make_tensors(types, MPT_ADAMW);
+      Placed there(direct.backend(), tensors);
+      cuda::FlatControl control = some_control();
+      control.apply = 1;
+      control.step = step;
+      direct.run(there.store, control, [&](cuda::FlatPasses& passes, const cuda::FlatTables& tables, auto* at) {
+        passes.seed_averages(tables, at);
+      });
+      Tensors expected = tensors;
+      for (Tensor& t : expected)
+        for (int64_t i = 0; step == 1 && i < t.count; ++i) {
+          float w;
+          uint16_t narrow;
+          if (t.kind.master) {
+            std::memcpy(&w, &t.bytes[master][static_cast<std::size_t>(4 * i)], 4);
+          } else {
+            std::memcpy(&narrow, &t.bytes[copy][static_cast<std::size_t>(2 * i)], 2);
+            w = t.kind.copy == DType::bf16 ? bf16_to_f32(narrow) : f16_to_f32(narrow);
+          }
+          set(t, average, i, w);
+        }
+      check_same(there.read(), expected);
+    }
 }
 
 TEST_CASE("flat passes: 16-bit copies and accumulators have the CPU's bits") {

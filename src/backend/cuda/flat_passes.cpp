@@ -160,6 +160,10 @@ void FlatPasses::update(const FlatTables& tables, const OptimizerHyper& hyper, F
   flat_update(tables, hyper, control, stream_);
 }
 
+void FlatPasses::seed_averages(const FlatTables& tables, const FlatControl* control) {
+  flat_seed_averages(tables, control, stream_);
+}
+
 void FlatPasses::round_copies(const FlatTables& tables) { flat_round_copies(tables, stream_); }
 
 void FlatPasses::accumulate(const FlatTables& tables, float* const* sums, float factor, bool first) {
