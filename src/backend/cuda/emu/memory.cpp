@@ -12,7 +12,7 @@ namespace mpt::cuda::emu {
 
 namespace {
 
-constexpr uint64_t range_bytes = uint64_t{64} << 30, alignment = 256, zone = 256, remembered = 4096;
+constexpr uint64_t alignment = 256, zone = 256, remembered = 4096;
 
 uint64_t page_bytes() {
   static const uint64_t bytes = static_cast<uint64_t>(sysconf(_SC_PAGESIZE));
@@ -35,7 +35,7 @@ bool is_poison(uintptr_t begin, uintptr_t end) {
 
 }  // namespace
 
-Memory::Memory(uint64_t limit) : limit_(limit) {
+Memory::Memory(uint64_t limit, uint64_t range_bytes) : limit_(limit), range_bytes_(range_bytes) {
   void* range = mmap(nullptr, range_bytes, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (range == MAP_FAILED) fail(MPT_ERROR_DEVICE, "emu: no range of addresses: %s", std::strerror(errno));
   begin_ = reinterpret_cast<uintptr_t>(range);
@@ -43,7 +43,7 @@ Memory::Memory(uint64_t limit) : limit_(limit) {
   next_ = begin_;
 }
 
-Memory::~Memory() { munmap(at(begin_), range_bytes); }
+Memory::~Memory() { munmap(at(begin_), range_bytes_); }
 
 // The next addresses after those handed out last, with a page in front that nobody may touch; from the start again at the end.
 uintptr_t Memory::find_room(uint64_t bytes) {

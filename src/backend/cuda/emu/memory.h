@@ -16,7 +16,8 @@ constexpr unsigned char poison_byte = 0xff;  // NaN in every float type, -1 in e
 
 class Memory {
  public:
-  explicit Memory(uint64_t limit);
+  // `range_bytes`: of the addresses.
+  explicit Memory(uint64_t limit, uint64_t range_bytes = uint64_t{64} << 30);
   ~Memory();
   Memory(const Memory&) = delete;
   Memory& operator=(const Memory&) = delete;
@@ -65,7 +66,7 @@ class Memory {
   static bool zones_intact(const Blocks::value_type& block);
   void check(const void* pointer, uint64_t bytes, const char* what, int pinned) const;
 
-  uint64_t limit_, allocated_ = 0;
+  uint64_t limit_, range_bytes_, allocated_ = 0;
   uintptr_t begin_ = 0, end_ = 0, next_ = 0;
   Blocks blocks_;
   std::deque<std::pair<uintptr_t, uint64_t>> freed_;  // the latest
