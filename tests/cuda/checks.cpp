@@ -31,7 +31,8 @@ struct Product {
     return error_of([&] {
       const auto plan = emu.blas().plan(p, 1 << 20);
       REQUIRE(plan != nullptr);
-      if (plan->workspace_bytes() > 0 && !o.workspace) o.workspace = emu.allocate<unsigned char>(plan->workspace_bytes());
+      if (plan->workspace_bytes() > 0 && !o.workspace)
+        o.workspace = emu.allocate<unsigned char>(plan->workspace_bytes());
       plan->run(emu.stream(), o);
       emu.synchronize();
     });

@@ -50,7 +50,7 @@ struct Variant {
   bool add_c = false, bias = false;
   BlasEpilogue epilogue = BlasEpilogue::none;
   int64_t batch = 1;
-  bool same_a = false;  // one A for the whole batch
+  bool same_a = false;    // one A for the whole batch
   bool in_place = false;  // C is D
 };
 const Variant variants[] = {
@@ -75,7 +75,8 @@ struct Size {
   int64_t m, n, k;
   int alignment;  // of pointers and leading dimensions, in bytes; 0: of an element
 };
-constexpr Size sizes[] = {{1, 1, 1, 0}, {3, 5, 7, 0}, {16, 8, 24, 16}, {33, 17, 65, 0}, {64, 48, 128, 16}, {9, 40, 300, 16}};
+constexpr Size sizes[] = {{1, 1, 1, 0},    {3, 5, 7, 0},      {16, 8, 24, 16},
+                          {33, 17, 65, 0}, {64, 48, 128, 16}, {9, 40, 300, 16}};
 
 constexpr double gelu_linear = 0.7978845608028654, gelu_cubic = 0.044715;  // sqrt(2 / pi)
 double gelu(double x) { return 0.5 * x * (1 + std::tanh(gelu_linear * (x + gelu_cubic * x * x * x))); }
@@ -83,11 +84,13 @@ double gelu_slope(double x) {
   const double t = std::tanh(gelu_linear * (x + gelu_cubic * x * x * x));
   return 0.5 * (1 + t) + 0.5 * x * (1 - t * t) * gelu_linear * (1 + 3 * gelu_cubic * x * x);
 }
-constexpr double steepest_gelu = 1.13, most_curved_gelu = 0.8;  // of |gelu'| and |gelu''|: both at their largest, rounded up
+constexpr double steepest_gelu = 1.13,
+                 most_curved_gelu = 0.8;  // of |gelu'| and |gelu''|: both at their largest, rounded up
 
 class Check {
  public:
-  Check(DeviceSession& session, const Types& types, const Variant& variant, const Size& size, bool transpose_a, bool transpose_b)
+  Check(DeviceSession& session, const Types& types, const Variant& variant, const Size& size, bool transpose_a,
+        bool transpose_b)
       : session_(session), variant_(variant), size_(size), random_(size.m * 131 + size.n * 17 + size.k) {
     const int64_t unit = size.alignment == 0 ? 1 : size.alignment / static_cast<int64_t>(size_of(types.operands));
     const auto matrix = [&](DType type, int64_t rows, int64_t columns) {
@@ -126,8 +129,9 @@ class Check {
     p_.bias = variant.bias;
     p_.epilogue = variant.epilogue;
     p_.alignment = size.alignment == 0 ? static_cast<int>(size_of(types.operands)) : size.alignment;
-    what_ = std::string(types.name) + ", " + variant.name + ", " + std::to_string(size.m) + "x" + std::to_string(size.n) + "x" +
-            std::to_string(size.k) + (transpose_a ? ", A transposed" : "") + (transpose_b ? ", B transposed" : "");
+    what_ = std::string(types.name) + ", " + variant.name + ", " + std::to_string(size.m) + "x" +
+            std::to_string(size.n) + "x" + std::to_string(size.k) + (transpose_a ? ", A transposed" : "") +
+            (transpose_b ? ", B transposed" : "");
   }
 
   // False where the library has no algorithm.
@@ -144,15 +148,19 @@ class Check {
  private:
   static bool reads_aux(BlasEpilogue e) { return e == BlasEpilogue::gelu_tanh_grad; }
   static bool writes_aux(BlasEpilogue e) { return e == BlasEpilogue::gelu_tanh_aux; }
-  static bool writes_sums(BlasEpilogue e) { return e == BlasEpilogue::bias_gradient_a || e == BlasEpilogue::bias_gradient_b; }
+  static bool writes_sums(BlasEpilogue e) {
+    return e == BlasEpilogue::bias_gradient_a || e == BlasEpilogue::bias_gradient_b;
+  }
 
   // All that is written, in one.
   std::vector<unsigned char> launch(const Blas::Plan& plan) {
     BlasOperands o;
     o.a = session_.to_device(a_.bytes);
     o.b = session_.to_device(b_.bytes);
-    if (variant_.in_place) d_.bytes = c_.bytes;
-    else d_.allocate();
+    if (variant_.in_place)
+      d_.bytes = c_.bytes;
+    else
+      d_.allocate();
     unsigned char* d = session_.to_device(d_.bytes);
     o.d = d;
     if (variant_.add_c) o.c = variant_.in_place ? d : session_.to_device(c_.bytes);
@@ -174,10 +182,11 @@ class Check {
 
   void compare() {
     int64_t wrong = 0;
-    const auto note = [&](const char* of, int64_t b, int64_t row, int64_t column, double found, double exact, double error) {
+    const auto note = [&](const char* of, int64_t b, int64_t row, int64_t column, double found, double exact,
+                          double error) {
       if (++wrong == 1)
-        FAIL_CHECK(what_ << ": " << std::string(of) << "(" << row << ", " << column << ") of matrix " << b << ": found " << found
-                         << ", exact " << exact << ", may be off by " << error);
+        FAIL_CHECK(what_ << ": " << std::string(of) << "(" << row << ", " << column << ") of matrix " << b << ": found "
+                         << found << ", exact " << exact << ", may be off by " << error);
     };
     for (int64_t b = 0; b < variant_.batch; ++b)
       for (int64_t j = 0; j < size_.n; ++j)
@@ -248,7 +257,9 @@ class Check {
   }
 
   double a_at(int64_t b, int64_t row, int64_t k) const { return p_.transpose_a ? a_(b, k, row) : a_(b, row, k); }
-  double b_at(int64_t b, int64_t k, int64_t column) const { return p_.transpose_b ? b_(b, column, k) : b_(b, k, column); }
+  double b_at(int64_t b, int64_t k, int64_t column) const {
+    return p_.transpose_b ? b_(b, column, k) : b_(b, k, column);
+  }
 
   DeviceSession& session_;
   const Variant& variant_;
@@ -271,7 +282,8 @@ TEST_CASE("blas: every layout, type, size and epilogue, against loops in double"
             taken += took;
             // Everywhere there is an algorithm for the plain product; epilogues may want alignment.
             const bool plain = variant.epilogue == BlasEpilogue::none && !variant.bias;
-            CHECK_MESSAGE((took || !plain), "no algorithm: " << std::string(types.name) << ", " << std::string(variant.name));
+            CHECK_MESSAGE((took || !plain),
+                          "no algorithm: " << std::string(types.name) << ", " << std::string(variant.name));
           }
         if (size.alignment == 16 && taken == 0)
           MESSAGE("the library takes none: " << std::string(types.name) << ", " << std::string(variant.name));

@@ -38,7 +38,9 @@ struct Tensor {
   DType type = DType::f16;
   int64_t offset = 0;  // elements
   Layout layout;
-  double operator()(int64_t b, int64_t h, int64_t t, int64_t c) const { return number_at(*bytes, type, at(b, h, t, c)); }
+  double operator()(int64_t b, int64_t h, int64_t t, int64_t c) const {
+    return number_at(*bytes, type, at(b, h, t, c));
+  }
   int64_t at(int64_t b, int64_t h, int64_t t, int64_t c) const {
     return offset + b * layout.batch + h * layout.head + t * layout.time + c;
   }
@@ -69,7 +71,8 @@ class Check {
       p_.k = p_.v = p_.dk = p_.dv = layout(c.kv_heads, c.kv_time);
     }
     p_.out = p_.dout = layout(c.heads, c.q_time);
-    const int64_t q_size = c.batch * c.heads * c.q_time * c.head_size, k_size = c.batch * c.kv_heads * c.kv_time * c.head_size;
+    const int64_t q_size = c.batch * c.heads * c.q_time * c.head_size,
+                  k_size = c.batch * c.kv_heads * c.kv_time * c.head_size;
     for (auto* set : {&in_, &gradients_}) {
       if (c.packed)
         set->assign(1, random_numbers(3 * q_size));
@@ -86,7 +89,8 @@ class Check {
     dv_ = tensor(gradients_, 2, p_.dv);
     o_ = {&out_, c.type, 0, p_.out};
     do_ = {&dout_, c.type, 0, p_.dout};
-    for (int64_t b = 0; b < c.batch; ++b) lengths_.push_back(static_cast<int32_t>(std::max<int64_t>(1, c.kv_time - 5 * b - 3)));
+    for (int64_t b = 0; b < c.batch; ++b)
+      lengths_.push_back(static_cast<int32_t>(std::max<int64_t>(1, c.kv_time - 5 * b - 3)));
     logsumexp_.assign(static_cast<std::size_t>(c.batch * c.heads * c.q_time), NAN);
   }
 
@@ -117,7 +121,8 @@ class Check {
     run(*backward, o);
     const auto fetch = [&] {
       std::vector<std::vector<unsigned char>> all;
-      for (std::size_t i = 0; i < gradients_.size(); ++i) all.push_back(session_.to_host(gradients[i], gradients_[i].size()));
+      for (std::size_t i = 0; i < gradients_.size(); ++i)
+        all.push_back(session_.to_host(gradients[i], gradients_[i].size()));
       return all;
     };
     std::vector<std::vector<unsigned char>> first = fetch();
@@ -178,8 +183,8 @@ class Check {
   }
   void note(const char* of, int64_t b, int64_t h, int64_t t, int64_t c, double found, double exact, double error) {
     if (++wrong_ == 1)
-      FAIL_CHECK(std::string(c_.name) << ": " << std::string(of) << "[" << b << ", " << h << ", " << t << ", " << c << "]: found "
-                                      << found << ", exact " << exact << ", may be off by " << error);
+      FAIL_CHECK(std::string(c_.name) << ": " << std::string(of) << "[" << b << ", " << h << ", " << t << ", " << c
+                                      << "]: found " << found << ", exact " << exact << ", may be off by " << error);
   }
   void check(const char* of, const Tensor& x, int64_t b, int64_t h, int64_t t, int64_t c, double exact, double error) {
     if (!is_within(x(b, h, t, c), exact, error, c_.type)) note(of, b, h, t, c, x(b, h, t, c), exact, error);
@@ -207,8 +212,10 @@ class Check {
           const double lse = most + std::log(total);
           // Each weight's relative error, by its score and the largest one; the total's is no larger.
           const double weight_error = 2 * (off + 2 * largest * half_ulp) + exp_error;
-          const double lse_error = off + weight_error + static_cast<double>(n) * half_ulp + (std::fabs(lse) + largest) * 4 * half_ulp;
-          const double found = static_cast<double>(logsumexp_[static_cast<std::size_t>((b * c_.heads + h) * c_.q_time + t)]);
+          const double lse_error =
+              off + weight_error + static_cast<double>(n) * half_ulp + (std::fabs(lse) + largest) * 4 * half_ulp;
+          const double found =
+              static_cast<double>(logsumexp_[static_cast<std::size_t>((b * c_.heads + h) * c_.q_time + t)]);
           if (!is_within(found, lse, lse_error, DType::f32)) note("logsumexp", b, h, t, 0, found, lse, lse_error);
           for (int64_t c = 0; c < c_.head_size; ++c) {
             Sum sum;
@@ -230,14 +237,16 @@ class Check {
         for (int64_t h = g * group; h < (g + 1) * group; ++h)
           for (int64_t t = 0; t < c_.q_time; ++t) {
             std::vector<double> dq(static_cast<std::size_t>(c_.head_size), 0), dq_error(dq);
-            const double lse = static_cast<double>(logsumexp_[static_cast<std::size_t>((b * c_.heads + h) * c_.q_time + t)]);
+            const double lse =
+                static_cast<double>(logsumexp_[static_cast<std::size_t>((b * c_.heads + h) * c_.q_time + t)]);
             const Sum delta = dot(do_, b, h, t, o_, h, t);
             const double sums = static_cast<double>(c_.head_size + 3) * half_ulp;
             const double many = static_cast<double>(c_.q_time * group + c_.kv_time + 4) * half_ulp;  // terms of a sum
             for (int64_t s = 0; s < keys(b, t); ++s) {
               const Sum score = dot(q_, b, h, t, k_, g, s), dweight = dot(do_, b, h, t, v_, g, s);
               const double x = p_.scale * score.exact, weight = std::exp(x - lse);
-              const double weight_error = score_error(score) + 4 * (std::fabs(x) + std::fabs(lse)) * half_ulp + exp_error;
+              const double weight_error =
+                  score_error(score) + 4 * (std::fabs(x) + std::fabs(lse)) * half_ulp + exp_error;
               const double difference = dweight.exact - delta.exact;
               const double dscore = weight * difference * p_.scale;
               // The difference's own error does not shrink with it; the product is stored in 16 bits before the next sums.

@@ -49,8 +49,8 @@ TEST_CASE("launch: rows are normalised, with the same bits for every seed") {
       mean /= columns;
       for (std::size_t c = 0; c < columns; ++c) squares += std::pow(x[r * columns + c] - mean, 2);
       for (std::size_t c = 0; c < columns; ++c)
-        worst = std::max(worst, std::fabs(y[r * columns + c] -
-                                          (x[r * columns + c] - mean) / std::sqrt(squares / columns + 1e-5)));
+        worst = std::max(
+            worst, std::fabs(y[r * columns + c] - (x[r * columns + c] - mean) / std::sqrt(squares / columns + 1e-5)));
       // Results of at most 2 from a mean and a scale that are sums of 768 / 256 terms a thread and 8 levels of a tree: at most
       // 3 + 8 roundings of 2^-24 each on values of at most 8, divided by a deviation of 2.
       CHECK(worst < 2 * 11 * 8 * std::ldexp(1.0, -24));
@@ -171,7 +171,8 @@ __global__ void different_operations(int* out) {
 TEST_CASE("fault: threads part ways at a barrier") {
   Emulated emu;
   int* out = emu.allocate<int>(64);
-  CHECK(has(error_of_launch(emu, half_at_barrier, 32, 0, out), "no thread can go on: 16 threads wait at __syncthreads"));
+  CHECK(
+      has(error_of_launch(emu, half_at_barrier, 32, 0, out), "no thread can go on: 16 threads wait at __syncthreads"));
   CHECK(has(error_of_launch(emu, early_end, 64, 0, out), "ended"));
   CHECK(has(error_of_launch(emu, shuffle_with_ended, 32, 0, out), "a shuffle with the mask 0xffffffff"));
   CHECK(has(error_of_launch(emu, shuffle_with_ended, 20, 0, out), "in a warp of the lanes 0xfffff"));
@@ -193,7 +194,8 @@ TEST_CASE("fault: a kernel writes or reads beside an allocation") {
   for (int64_t beside : {-1, -200, 1000, 1023})
     CHECK(has(error_of_launch(emu, write_at, 1, 0, memory, beside), "written beside an allocation of 1000 bytes"));
   unsigned char* whole = emu.allocate<unsigned char>(1024);
-  CHECK(has(error_of_launch(emu, write_at, 1, 0, whole, 1024), "0 bytes beyond the end of an allocation of 1024 bytes"));
+  CHECK(
+      has(error_of_launch(emu, write_at, 1, 0, whole, 1024), "0 bytes beyond the end of an allocation of 1024 bytes"));
   CHECK(has(error_of_launch(emu, read_at, 1, 0, out, whole, 1030), "6 bytes beyond the end"));
   CHECK(has(error_of_launch(emu, read_at, 1, 0, out, whole, -5000), "beyond the end of an allocation of 4 bytes"));
   CHECK(has(error_of_launch(emu, write_at, 1, 0, nullptr, 8), "address 0x8"));
@@ -206,6 +208,13 @@ __global__ void sum_unwritten(float* out, int written) {
   if (threadIdx.x > 0) return;
   *out = 0;
   for (float x : numbers) *out += x;
+}
+__global__ void written_by_one_block(float* out) {
+  MPT_SHARED(float, number, 1);
+  MPT_DYNAMIC_SHARED(float, dynamic);
+  if (atomicAdd(reinterpret_cast<int*>(out), 1) == 0) number[0] = dynamic[0] = 1;
+  out[1 + blockIdx.x] = number[0];
+  out[3 + blockIdx.x] = dynamic[0];
 }
 __global__ void unsynchronised(float* out) {
   MPT_SHARED(float, numbers, 64);
@@ -220,6 +229,11 @@ TEST_CASE("fault: shared memory is read before it is written") {
   CHECK(emu.to_host(out, 1)[0] == 32);
   launch(sum_unwritten, dim3(1), dim3(32), 0, emu.stream(), out, 31);
   CHECK(std::isnan(emu.to_host(out, 1)[0]));
+  emu.device().fill(emu.stream(), out, 0, 64 * sizeof(float));
+  launch(written_by_one_block, dim3(2), dim3(1), sizeof(float), emu.stream(), out);
+  const std::vector<float> of_blocks = emu.to_host(out, 5);  // whichever ran first
+  CHECK(std::isnan(of_blocks[1]) != std::isnan(of_blocks[2]));
+  CHECK(std::isnan(of_blocks[3]) != std::isnan(of_blocks[4]));
   launch(unsynchronised, dim3(1), dim3(64), 0, emu.stream(), out);
   const std::vector<float> found = emu.to_host(out, 64);
   CHECK(std::isnan(std::accumulate(found.begin(), found.end(), 0.0f)));
@@ -245,10 +259,12 @@ __global__ void large_arrays(float* out) {
 TEST_CASE("fault: shared memory out of range, or more than there is") {
   Emulated emu;
   for (int at : {0, 24}) CHECK(error_of_launch(emu, write_dynamic, 1, 100, at).empty());
-  for (int at : {25, 27, -1}) CHECK(has(error_of_launch(emu, write_dynamic, 1, 100, at), "beside an array in shared memory"));
+  for (int at : {25, 27, -1})
+    CHECK(has(error_of_launch(emu, write_dynamic, 1, 100, at), "beside an array in shared memory"));
   for (int at : {28, 40}) CHECK(has(error_of_launch(emu, write_dynamic, 1, 100, at), "beside shared memory"));
   CHECK(error_of_launch(emu, write_static, 1, 0, 4).empty());
-  for (int at : {5, 12, -3}) CHECK(has(error_of_launch(emu, write_static, 1, 0, at), "beside an array in shared memory"));
+  for (int at : {5, 12, -3})
+    CHECK(has(error_of_launch(emu, write_static, 1, 0, at), "beside an array in shared memory"));
   CHECK(has(error_of_launch(emu, large_arrays, 1, 0, emu.allocate<float>(1)), "at most 48 KiB"));
   constexpr std::size_t most = 227 << 10;
   CHECK(has(error_of_launch(emu, write_dynamic, 1, 60000, 0), "not allowed"));

@@ -36,9 +36,7 @@ inline void set_number(std::vector<unsigned char>& bytes, DType type, int64_t i,
 }
 
 // The relative error of one rounding to the type.
-inline double rounding_of(DType type) {
-  return type == DType::f32 ? half_ulp : type == DType::f16 ? 0x1p-11 : 0x1p-8;
-}
+inline double rounding_of(DType type) { return type == DType::f32 ? half_ulp : type == DType::f16 ? 0x1p-11 : 0x1p-8; }
 
 // Of a result that was computed with `error` and then rounded to its type.
 inline bool is_within(double found, double exact, double error, DType type) {

@@ -17,7 +17,8 @@ namespace {
 
 using namespace mpt::cuda;
 
-__global__ void apply_to_all(void* y, Element y_type, const float* a, const float* b, Ewise op, float p, float q, int64_t n) {
+__global__ void apply_to_all(void* y, Element y_type, const float* a, const float* b, Ewise op, float p, float q,
+                             int64_t n) {
   const int64_t i = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
   if (i < n) store_element(y, y_type, i, apply(op, a[i], b[i], p, q));
 }
@@ -32,13 +33,15 @@ std::vector<float> numbers(uint64_t seed) {
     const auto bits = static_cast<uint32_t>(random());
     x[i] = i % 2 == 0 ? float_of(bits) : static_cast<float>(static_cast<int32_t>(bits)) * 0x1p-28f;
   }
-  const float special[] = {0.0f, -0.0f, INFINITY, -INFINITY, NAN, 1.0f, -1.0f, 65504.0f, 65520.0f, 0x1p-24f, 0x1p-149f, 0.25f};
+  const float special[] = {0.0f,  -0.0f,    INFINITY, -INFINITY, NAN,       1.0f,
+                           -1.0f, 65504.0f, 65520.0f, 0x1p-24f,  0x1p-149f, 0.25f};
   for (std::size_t i = 0; i < std::size(special); ++i)
     for (std::size_t j = 0; j < std::size(special); ++j) x[i * std::size(special) + j] = special[seed % 2 ? i : j];
   return x;
 }
 
-std::vector<unsigned char> on_cpu(Ewise op, DType type, float p, float q, const std::vector<float>& a, const std::vector<float>& b) {
+std::vector<unsigned char> on_cpu(Ewise op, DType type, float p, float q, const std::vector<float>& a,
+                                  const std::vector<float>& b) {
   Graph graph;
   for (DType t : {DType::f32, DType::f32, type}) {
     Value value;
@@ -51,7 +54,8 @@ std::vector<unsigned char> on_cpu(Ewise op, DType type, float p, float q, const 
   node.kind = OpKind::elementwise;
   node.name = "function";
   const auto two_registers = static_cast<int16_t>(two ? 1 : -1);
-  node.attrs = ElementwiseAttrs{Program{two ? 2 : 1, {{op, 0, two_registers, p, q, 0}}, {static_cast<int16_t>(two ? 2 : 1)}}, {n}};
+  node.attrs = ElementwiseAttrs{
+      Program{two ? 2 : 1, {{op, 0, two_registers, p, q, 0}}, {static_cast<int16_t>(two ? 2 : 1)}}, {n}};
   node.inputs = two ? std::vector<ValueId>{1, 2} : std::vector<ValueId>{1};
   node.outputs = {3};
   BackendOptions options;
@@ -93,7 +97,8 @@ TEST_CASE("numerics: every element-wise function has the CPU's bits, in every st
     if (op == Ewise::dropout) continue;  // its second operand is a random number: the op tables have it
     for (const auto& [type, element] :
          {std::pair{DType::f32, Element::f32}, {DType::f16, Element::f16}, {DType::bf16, Element::bf16}}) {
-      launch(apply_to_all, dim3(blocks_for(n, 256)), dim3(256), 0, emu.stream(), y_device, element, a_device, b_device, op, p, q, n);
+      launch(apply_to_all, dim3(blocks_for(n, 256)), dim3(256), 0, emu.stream(), y_device, element, a_device, b_device,
+             op, p, q, n);
       const std::vector<unsigned char> found = emu.to_host(y_device, n * size_of(type));
       const std::vector<unsigned char> expected = on_cpu(op, type, p, q, a, b);
       const std::size_t size = size_of(type);
@@ -102,7 +107,8 @@ TEST_CASE("numerics: every element-wise function has the CPU's bits, in every st
         const unsigned char *f = &found[i * size], *x = &expected[i * size];
         if (is_nan(f, type) && is_nan(x, type)) continue;  // which NaN is nobody's promise
         if (std::memcmp(f, x, size) != 0 && ++differ == 1)
-          FAIL_CHECK(std::string(name_of(op)) << " of " << a[i] << ", " << b[i] << " in " << std::string(mpt::name_of(type)));
+          FAIL_CHECK(std::string(name_of(op))
+                     << " of " << a[i] << ", " << b[i] << " in " << std::string(mpt::name_of(type)));
       }
       CHECK(differ == 0);
     }

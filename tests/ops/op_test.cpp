@@ -194,9 +194,9 @@ class NodeCheck {
     for (std::size_t i = 0; i < inputs_.size(); ++i) {
       if (node_.inputs[i] != none) operands += " " + inputs_[i].shape.text() + " " + name_of(inputs_[i].dtype);
     }
-    FAIL_CHECK("on " << tested_device() << ", in " << std::string(storage_) << ", " << std::string(op_def(node_.kind).name) << " '" << node_.name
-                     << "' of" << operands << ": " << message << "\n  alone: test_ops --test-case=\"" << case_name_
-                     << "\"");
+    FAIL_CHECK("on " << tested_device() << ", in " << std::string(storage_) << ", "
+                     << std::string(op_def(node_.kind).name) << " '" << node_.name << "' of" << operands << ": "
+                     << message << "\n  alone: test_ops --test-case=\"" << case_name_ << "\"");
   }
 
   const std::string& case_name_;

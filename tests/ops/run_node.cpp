@@ -3,11 +3,11 @@
 #include <tbb/global_control.h>
 
 #include <algorithm>
-#include <cstdlib>
+#include <cstring>
 #include <map>
 
 #include "graph/op_def.h"
-#include "support/devices.h"
+#include "runtime/devices.h"
 
 namespace mpt::test {
 
@@ -94,8 +94,7 @@ NodeRun run_node(Backend& backend, const Graph& graph, const Node& node, const s
   Placed placed(backend, buffers);
   std::vector<const void*> in_pointers;
   std::vector<void*> out_pointers;
-  for (std::size_t i = 0; i < in.size(); ++i)
-    in_pointers.push_back(node.inputs[i] == none ? nullptr : placed.data(i));
+  for (std::size_t i = 0; i < in.size(); ++i) in_pointers.push_back(node.inputs[i] == none ? nullptr : placed.data(i));
   for (std::size_t i = 0; i < out.size(); ++i) {
     const int shared = i < sharing.size() ? sharing[i] : -1;
     out_pointers.push_back(node.outputs[i] == none ? nullptr
@@ -169,16 +168,12 @@ Backend& ref_backend() {
   return *backend;
 }
 
-std::string tested_device() {
-  const char* name = std::getenv("MPT_TEST_DEVICE");
-  return name && *name ? name : "cpu";
-}
-
 Backend& tested_backend(int variant) {
-  if (tested_device() == "cpu") return cpu_backend(variant);
+  const std::string device = tested_device();
+  if (device == "cpu") return cpu_backend(variant);
   static std::map<int, std::unique_ptr<Backend>> made;
-  std::unique_ptr<Backend>& backend = made[variant];
-  if (!backend) backend = make_device_backend(tested_device(), variant);
+  std::unique_ptr<Backend>& backend = made[device == "emu" ? variant : 0];
+  if (!backend) backend = make_backend(device == "emu" ? "emu:" + std::to_string(variant) : device, {});
   return *backend;
 }
 

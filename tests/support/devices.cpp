@@ -1,6 +1,8 @@
 #include "support/devices.h"
 
-#include "core/error.h"
+#include <cstdlib>
+
+#include "runtime/devices.h"
 
 #if defined(MPT_HAVE_EMULATION)
 #include "backend/cuda/emu/emulation.h"
@@ -8,15 +10,24 @@
 
 namespace mpt::test {
 
-std::unique_ptr<Backend> make_device_backend(const std::string& device, [[maybe_unused]] int seed) {
 #if defined(MPT_HAVE_EMULATION)
-  if (device == "emu") {
+namespace {
+
+const bool registered = [] {
+  register_device("emu", [](const BackendOptions&, int index) {
     cuda::EmulationOptions options;
-    options.seed = static_cast<uint64_t>(seed);
+    options.seed = static_cast<uint64_t>(index) + 1;
     return cuda::make_backend(cuda::make_emulation(options));
-  }
+  });
+  return true;
+}();
+
+}  // namespace
 #endif
-  fail(MPT_ERROR_UNSUPPORTED, "this build has no device '%s'", device.c_str());
+
+std::string tested_device() {
+  const char* name = std::getenv("MPT_TEST_DEVICE");
+  return name && *name ? name : "cpu";
 }
 
 }  // namespace mpt::test

@@ -1,4 +1,5 @@
-// Backends that tests make by the name of their device.
+// Backends that tests make by the name of their device. Every test program knows one more than the library: "emu", the CUDA
+// backend over the emulation of its libraries, where the build has it; "emu:3" is another order in which threads run.
 #pragma once
 
 #include <memory>
@@ -8,8 +9,7 @@
 
 namespace mpt::test {
 
-// "emu": the CUDA backend over the emulation of its libraries; `seed` is of the order in which threads run. Throws UNSUPPORTED
-// where this build has no such device.
-std::unique_ptr<Backend> make_device_backend(const std::string& device, int seed);
+// The device that MPT_TEST_DEVICE names, "cpu" without it.
+std::string tested_device();
 
 }  // namespace mpt::test

@@ -92,7 +92,8 @@ class Multiplication {
     const std::string what = std::string("blas: ") + name;
     memory.check_device(at, bytes(x), what.c_str());
     const uint64_t alignment = static_cast<uint64_t>(p_.alignment);
-    if (reinterpret_cast<uintptr_t>(at) % alignment != 0 || static_cast<uint64_t>(x.ld) * size_of(x.type) % alignment != 0 ||
+    if (reinterpret_cast<uintptr_t>(at) % alignment != 0 ||
+        static_cast<uint64_t>(x.ld) * size_of(x.type) % alignment != 0 ||
         (p_.batch > 1 && static_cast<uint64_t>(x.stride) * size_of(x.type) % alignment != 0))
       fail(MPT_ERROR_DEVICE, "emu: %s: pointer %p, leading dimension %lld: promised an alignment of %d bytes",
            what.c_str(), at, static_cast<long long>(x.ld), p_.alignment);
@@ -116,7 +117,8 @@ class Multiplication {
     const std::size_t m = static_cast<std::size_t>(p_.m), k = static_cast<std::size_t>(p_.k);
     std::vector<float> wide_a(m * k);  // [k][m]
     for (int64_t q = 0; q < p_.k; ++q)
-      for (int64_t r = 0; r < p_.m; ++r) wide_a[static_cast<std::size_t>(q) * m + static_cast<std::size_t>(r)] = a_at(a, r, q);
+      for (int64_t r = 0; r < p_.m; ++r)
+        wide_a[static_cast<std::size_t>(q) * m + static_cast<std::size_t>(r)] = a_at(a, r, q);
     std::vector<double> column(m);
     for (int64_t j = 0; j < p_.n; ++j) {
       std::fill(column.begin(), column.end(), 0.0);

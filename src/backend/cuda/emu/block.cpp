@@ -280,8 +280,9 @@ void Runner::run_block() {
   idle_.clear();
   for (const auto& fiber : fibers_) idle_.push_back(fiber.get());
   dispatch(main_, false);
-  if (fault_) error_ = std::string("touched memory that it may not: ") +
-                       (shared_.holds(fault_) ? "beside shared memory" : describe_address(fault_));
+  if (fault_)
+    error_ = std::string("touched memory that it may not: ") +
+             (shared_.holds(fault_) ? "beside shared memory" : describe_address(fault_));
   if (error_.empty() && live_ > 0) error_ = "no thread can go on: " + what_waits();
   if (error_.empty() && !shared_.zones_intact()) error_ = "wrote beside an array in shared memory";
   if (error_.empty()) return;
@@ -342,8 +343,7 @@ void Runner::work() {
   Fiber* const self = running_;
   while (started_ < warps_ * warp_lanes && (start_first_ || ready_head_ == ready_tail_)) {
     const unsigned i = started_++;
-    const unsigned t =
-        warp_order_[(i / warp_lanes + first_warp_) % warps_] * warp_lanes + lane_order_[i % warp_lanes];
+    const unsigned t = warp_order_[(i / warp_lanes + first_warp_) % warps_] * warp_lanes + lane_order_[i % warp_lanes];
     if (t >= count_) continue;
     make_current(t);
     threads_[t].fiber = self;
@@ -366,7 +366,8 @@ void Runner::end_thread() {
     if (group.mask & 1u << lane())
       give_up("the thread ended, and lanes of its warp wait for it at %s with the mask 0x%x",
               emu::name_of(group.operation), group.mask);
-  if (!waiting_.empty()) give_up("the thread ended, and %zu threads of its block wait at __syncthreads", waiting_.size());
+  if (!waiting_.empty())
+    give_up("the thread ended, and %zu threads of its block wait at __syncthreads", waiting_.size());
 }
 
 void Runner::wait(State state) {
@@ -455,7 +456,8 @@ uint64_t Runner::exchange(WarpOperation operation, unsigned mask, uint64_t value
   while (g < warp.groups.size() && warp.groups[g].mask != mask) ++g;
   if (g == warp.groups.size()) {
     if (!(mask & own)) give_up("%s with the mask 0x%x, which lacks the calling lane", emu::name_of(operation), mask);
-    if (mask & ~warp.lanes) give_up("%s with the mask 0x%x in a warp of the lanes 0x%x", emu::name_of(operation), mask, warp.lanes);
+    if (mask & ~warp.lanes)
+      give_up("%s with the mask 0x%x in a warp of the lanes 0x%x", emu::name_of(operation), mask, warp.lanes);
     if (mask & warp.done)
       give_up("%s with the mask 0x%x after the lanes 0x%x ended", emu::name_of(operation), mask, warp.done);
     for (const Group& other : warp.groups)
@@ -464,7 +466,8 @@ uint64_t Runner::exchange(WarpOperation operation, unsigned mask, uint64_t value
   }
   Group& group = warp.groups[g];
   if (group.operation != operation)
-    give_up("lanes of one warp are at different operations: %s and %s", emu::name_of(group.operation), emu::name_of(operation));
+    give_up("lanes of one warp are at different operations: %s and %s", emu::name_of(group.operation),
+            emu::name_of(operation));
   if (!(mask & own)) give_up("%s with the mask 0x%x, which lacks the calling lane", emu::name_of(operation), mask);
   group.arrived |= own;
   if (group.arrived != mask)

@@ -11,7 +11,21 @@ struct Extent {
   unsigned x = 1, y = 1, z = 1;
 };
 
-enum class WarpOperation : uint8_t { sync, shuffle, ballot, match, sum, sum_signed, min, min_signed, max, max_signed, bit_and, bit_or, bit_xor };
+enum class WarpOperation : uint8_t {
+  sync,
+  shuffle,
+  ballot,
+  match,
+  sum,
+  sum_signed,
+  min,
+  min_signed,
+  max,
+  max_signed,
+  bit_and,
+  bit_or,
+  bit_xor
+};
 enum class BlockOperation : uint8_t { sync, count, all, any };
 
 // Where one MPT_SHARED declaration lies in the launch that runs.

@@ -10,9 +10,7 @@
 
 namespace mpt::cuda {
 
-void launch_failed(int code, const char* reason) {
-  fail(MPT_ERROR_DEVICE, "emu: launch: %s (%d)", reason, code);
-}
+void launch_failed(int code, const char* reason) { fail(MPT_ERROR_DEVICE, "emu: launch: %s (%d)", reason, code); }
 
 namespace emu {
 namespace {
@@ -30,7 +28,8 @@ class EmulatedRecording : public Recording {
   void run(Stream stream) override {
     const std::lock_guard lock(big_lock());
     engine_.check_current("recorded work");
-    engine_.enqueue(stream, {"recorded work", [engine = &engine_, recorded = recorded_] { engine->replay(*recorded); }});
+    engine_.enqueue(stream,
+                    {"recorded work", [engine = &engine_, recorded = recorded_] { engine->replay(*recorded); }});
   }
 
  private:
@@ -203,7 +202,8 @@ class EmulatedDevice : public Device {
   // The host's memory must stay for ever where it is recorded: only pinned memory is taken for that.
   void check_not_recorded(Stream stream, const char* what) const {
     const std::lock_guard lock(big_lock());
-    if (engine_.is_recording(stream)) fail(MPT_ERROR_DEVICE, "emu: %s of host memory that is not pinned is recorded", what);
+    if (engine_.is_recording(stream))
+      fail(MPT_ERROR_DEVICE, "emu: %s of host memory that is not pinned is recorded", what);
   }
 
   Engine engine_;
@@ -221,7 +221,9 @@ Allowed& allowed() {
 
 }  // namespace
 
-std::unique_ptr<Device> make_device(const EmulationOptions& options) { return std::make_unique<EmulatedDevice>(options); }
+std::unique_ptr<Device> make_device(const EmulationOptions& options) {
+  return std::make_unique<EmulatedDevice>(options);
+}
 
 void allow_dynamic_shared(void (*kernel)(), std::size_t bytes) {
   const std::lock_guard lock(big_lock());

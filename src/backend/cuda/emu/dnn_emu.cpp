@@ -61,7 +61,8 @@ class Attention {
   }
 
  private:
-  void check(const Memory& memory, const void* at, const Layout& l, int64_t heads, int64_t time, const char* name) const {
+  void check(const Memory& memory, const void* at, const Layout& l, int64_t heads, int64_t time,
+             const char* name) const {
     const std::string what = std::string("attention: ") + name;
     const int64_t last = (p_.batch - 1) * l.batch + (heads - 1) * l.head + (time - 1) * l.time + p_.head_size;
     memory.check_device(at, static_cast<uint64_t>(last) * size_of(p_.type), what.c_str());

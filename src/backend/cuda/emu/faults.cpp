@@ -63,7 +63,8 @@ void watch(const Memory& memory) {
   const std::lock_guard lock(mutex);
   memories().push_back(&memory);
   have_alternate_stack();
-  struct sigaction now{}, own{};
+  struct sigaction now {
+  }, own{};
   sigaction(SIGSEGV, nullptr, &now);
   if ((now.sa_flags & SA_SIGINFO) && now.sa_sigaction == on_fault) return;
   // Not deferred: a kernel's fault leaves the handler by switching to another stack.

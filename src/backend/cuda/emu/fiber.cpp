@@ -67,7 +67,8 @@ mpt_emu_switch:
 void Fiber::prepare(void (*entry)(), std::size_t shift) {
   if (!memory_) {
     const std::size_t page = static_cast<std::size_t>(sysconf(_SC_PAGESIZE));
-    void* memory = mmap(nullptr, page + stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* memory =
+        mmap(nullptr, page + stack_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED) fail(MPT_ERROR_OUT_OF_MEMORY, "emu: no memory for a stack");
     mprotect(memory, page, PROT_NONE);  // a stack that runs over faults
     memory_ = memory;

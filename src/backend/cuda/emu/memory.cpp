@@ -52,7 +52,8 @@ uintptr_t Memory::find_room(uint64_t bytes) {
   for (;;) {
     const uintptr_t first = next_ + page, last = first + bytes;
     if (last + page > end_) {
-      if (again) fail(MPT_ERROR_DEVICE_OUT_OF_MEMORY, "emu: no room for %llu bytes", static_cast<unsigned long long>(bytes));
+      if (again)
+        fail(MPT_ERROR_DEVICE_OUT_OF_MEMORY, "emu: no room for %llu bytes", static_cast<unsigned long long>(bytes));
       again = true;
       next_ = begin_;
       continue;
@@ -126,8 +127,12 @@ void Memory::check(const void* pointer, uint64_t bytes, const char* what, int pi
     fail(MPT_ERROR_DEVICE, "emu: %s: expected %s memory", what, pinned ? "pinned host" : "device");
 }
 
-void Memory::check_device(const void* pointer, uint64_t bytes, const char* what) const { check(pointer, bytes, what, 0); }
-void Memory::check_pinned(const void* pointer, uint64_t bytes, const char* what) const { check(pointer, bytes, what, 1); }
+void Memory::check_device(const void* pointer, uint64_t bytes, const char* what) const {
+  check(pointer, bytes, what, 0);
+}
+void Memory::check_pinned(const void* pointer, uint64_t bytes, const char* what) const {
+  check(pointer, bytes, what, 1);
+}
 void Memory::check_reachable(const void* pointer, uint64_t bytes, const char* what) const {
   check(pointer, bytes, what, -1);
 }

@@ -34,17 +34,17 @@ extern uint3 threadIdx, blockIdx;
 extern dim3 blockDim, gridDim;
 constexpr int warpSize = 32;
 
-#define MPT_EMU_VECTOR(type, name, bytes)          \
-  struct alignas(bytes * 2) name##2 {              \
-    type x, y;                                     \
-  };                                               \
-  struct name##3 {                                 \
-    type x, y, z;                                  \
-  };                                               \
-  struct alignas(bytes * 4 > 16 ? 16 : bytes * 4) name##4 { \
-    type x, y, z, w;                               \
-  };                                               \
-  inline name##2 make_##name##2(type x, type y) { return {x, y}; }                                   \
+#define MPT_EMU_VECTOR(type, name, bytes)                          \
+  struct alignas(bytes * 2) name##2 {                              \
+    type x, y;                                                     \
+  };                                                               \
+  struct name##3 {                                                 \
+    type x, y, z;                                                  \
+  };                                                               \
+  struct alignas(bytes * 4 > 16 ? 16 : bytes * 4) name##4 {        \
+    type x, y, z, w;                                               \
+  };                                                               \
+  inline name##2 make_##name##2(type x, type y) { return {x, y}; } \
   inline name##4 make_##name##4(type x, type y, type z, type w) { return {x, y, z, w}; }
 MPT_EMU_VECTOR(float, float, 4)
 MPT_EMU_VECTOR(int, int, 4)
@@ -69,9 +69,9 @@ inline uint4 make_uint4(unsigned x, unsigned y, unsigned z, unsigned w) { return
 inline dim3 make_dim3(unsigned x, unsigned y = 1, unsigned z = 1) { return {x, y, z}; }
 
 // An array in the block's shared memory: MPT_SHARED(float, sums, 32); or MPT_SHARED(float, tile, 32][33);
-#define MPT_SHARED(type, name, count)                              \
-  using mpt_shared_type_of_##name = type[count];                   \
-  static ::mpt::cuda::emu::SharedSlot mpt_shared_slot_of_##name;   \
+#define MPT_SHARED(type, name, count)                                                                  \
+  using mpt_shared_type_of_##name = type[count];                                                       \
+  static ::mpt::cuda::emu::SharedSlot mpt_shared_slot_of_##name;                                       \
   mpt_shared_type_of_##name& name = *static_cast<mpt_shared_type_of_##name*>(::mpt::cuda::emu::shared( \
       mpt_shared_slot_of_##name, sizeof(mpt_shared_type_of_##name), alignof(mpt_shared_type_of_##name)))
 #define MPT_DYNAMIC_SHARED(type, name) type* const name = static_cast<type*>(::mpt::cuda::emu::dynamic_shared())
@@ -192,18 +192,18 @@ inline T replace(T* at, T by) {
 }  // namespace mpt::cuda::emu
 
 // The types that CUDA has them for, and no others, so that both worlds refuse the same calls.
-#define MPT_EMU_ATOMIC(name, type, expression)                       \
-  inline type name(type* at, std::type_identity_t<type> x) {         \
+#define MPT_EMU_ATOMIC(name, type, expression)                               \
+  inline type name(type* at, std::type_identity_t<type> x) {                 \
     return mpt::cuda::emu::replace<type>(at, static_cast<type>(expression)); \
   }
-#define MPT_EMU_ATOMICS(type)                            \
-  MPT_EMU_ATOMIC(atomicExch, type, x)                    \
-  MPT_EMU_ATOMIC(atomicMin, type, x < *at ? x : *at)     \
-  MPT_EMU_ATOMIC(atomicMax, type, x > *at ? x : *at)     \
-  MPT_EMU_ATOMIC(atomicAnd, type, *at & x)               \
-  MPT_EMU_ATOMIC(atomicOr, type, *at | x)                \
-  MPT_EMU_ATOMIC(atomicXor, type, *at ^ x)               \
-  inline type atomicCAS(type* at, type expected, type x) { \
+#define MPT_EMU_ATOMICS(type)                                            \
+  MPT_EMU_ATOMIC(atomicExch, type, x)                                    \
+  MPT_EMU_ATOMIC(atomicMin, type, x < *at ? x : *at)                     \
+  MPT_EMU_ATOMIC(atomicMax, type, x > *at ? x : *at)                     \
+  MPT_EMU_ATOMIC(atomicAnd, type, *at& x)                                \
+  MPT_EMU_ATOMIC(atomicOr, type, *at | x)                                \
+  MPT_EMU_ATOMIC(atomicXor, type, *at ^ x)                               \
+  inline type atomicCAS(type* at, type expected, type x) {               \
     return mpt::cuda::emu::replace<type>(at, *at == expected ? x : *at); \
   }
 MPT_EMU_ATOMICS(int)
@@ -249,9 +249,7 @@ inline int __ffs(int x) { return __builtin_ffs(x); }
 inline int __ffsll(long long x) { return __builtin_ffsll(x); }
 inline int __clz(int x) { return x == 0 ? 32 : __builtin_clz(static_cast<unsigned>(x)); }
 inline int __clzll(long long x) { return x == 0 ? 64 : __builtin_clzll(static_cast<unsigned long long>(x)); }
-inline unsigned __umulhi(unsigned a, unsigned b) {
-  return static_cast<unsigned>(static_cast<uint64_t>(a) * b >> 32);
-}
+inline unsigned __umulhi(unsigned a, unsigned b) { return static_cast<unsigned>(static_cast<uint64_t>(a) * b >> 32); }
 inline unsigned __float_as_uint(float x) { return __builtin_bit_cast(unsigned, x); }
 inline int __float_as_int(float x) { return __builtin_bit_cast(int, x); }
 inline float __uint_as_float(unsigned x) { return __builtin_bit_cast(float, x); }
@@ -263,8 +261,8 @@ inline float __fdiv_rn(float a, float b) { return a / b; }
 inline float __fmaf_rn(float a, float b, float c) { return std::fma(a, b, c); }
 inline double __dadd_rn(double a, double b) { return a + b; }
 inline double __dmul_rn(double a, double b) { return a * b; }
-#define MPT_EMU_MIN_MAX(type)                                          \
-  constexpr type min(type a, type b) { return b < a ? b : a; }         \
+#define MPT_EMU_MIN_MAX(type)                                  \
+  constexpr type min(type a, type b) { return b < a ? b : a; } \
   constexpr type max(type a, type b) { return a < b ? b : a; }
 MPT_EMU_MIN_MAX(int)
 MPT_EMU_MIN_MAX(unsigned)
@@ -303,7 +301,8 @@ inline void launch(void (*kernel)(P...), dim3 grid, dim3 block, std::size_t shar
   static_assert((std::is_trivially_copyable_v<P> && ...) && !(std::is_reference_v<P> || ...),
                 "arguments of kernels are copied bytewise");
   static_assert((sizeof(P) + ... + 0) <= 4096, "arguments of kernels have room of 4 KB");
-  emu::enqueue_kernel(__PRETTY_FUNCTION__, stream, {{grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared_bytes},
+  emu::enqueue_kernel(__PRETTY_FUNCTION__, stream,
+                      {{grid.x, grid.y, grid.z}, {block.x, block.y, block.z}, shared_bytes},
                       reinterpret_cast<void (*)()>(kernel), [kernel, arguments...] { kernel(arguments...); });
 }
 
