@@ -1,5 +1,5 @@
-// The emulated libraries refuse what would go wrong on a device: extents beyond an allocation, wrong leading dimensions, broken
-// promises of alignment, workspaces that are too small.
+// The emulated libraries refuse what would go wrong on a device: extents beyond an allocation, wrong leading
+// dimensions, broken promises of alignment, workspaces that are too small.
 #include <doctest/doctest.h>
 
 #include <cmath>

@@ -1,5 +1,5 @@
-// lib/blas.h by its contract: tables of problems against plain loops in double. The emulation runs them, and on a GPU the real
-// library does.
+// lib/blas.h by its contract: tables of problems against plain loops in double. The emulation runs them, and on a GPU
+// the real library does.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -16,7 +16,8 @@ namespace {
 
 using namespace mpt::cuda;
 
-// A matrix of a batch in memory: its contents as numbers, and the bytes of the whole extent. What lies between columns is NaN.
+// A matrix of a batch in memory: its contents as numbers, and the bytes of the whole extent. What lies between
+// columns is NaN.
 struct Operand {
   DType type = DType::f32;
   int64_t rows = 0, columns = 0, ld = 0, stride = 0, batch = 1;
@@ -216,8 +217,8 @@ class Check {
               if (!is_within(aux_(b, i, j), exact, error, aux_.type)) note("aux", b, i, j, aux_(b, i, j), exact, error);
               [[fallthrough]];
             case BlasEpilogue::gelu_tanh:
-              // tanh of an argument of 4 roundings, whose error tanh's slope times the argument keeps below one of them; 4 more
-              // after it.
+              // tanh of an argument of 4 roundings, whose error tanh's slope times the argument keeps below one of
+              // them; 4 more after it.
               error = steepest_gelu * error + 0.5 * std::fabs(exact) * (tanh_error + 8 * half_ulp);
               exact = gelu(exact);
               break;

@@ -1,5 +1,5 @@
-// lib/dnn.h by its contract: attention and its gradient in several layouts against plain loops in double. The emulation runs it,
-// and on a GPU the real library does.
+// lib/dnn.h by its contract: attention and its gradient in several layouts against plain loops in double. The
+// emulation runs it, and on a GPU the real library does.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -249,7 +249,8 @@ class Check {
                   score_error(score) + 4 * (std::fabs(x) + std::fabs(lse)) * half_ulp + exp_error;
               const double difference = dweight.exact - delta.exact;
               const double dscore = weight * difference * p_.scale;
-              // The difference's own error does not shrink with it; the product is stored in 16 bits before the next sums.
+              // The difference's own error does not shrink with it; the product is stored in 16 bits before the next
+              // sums.
               const double dscore_error = weight * p_.scale * (sums * (dweight.size + delta.size)) +
                                           std::fabs(dscore) * (weight_error + stored + 3 * half_ulp);
               for (int64_t c = 0; c < c_.head_size; ++c) {

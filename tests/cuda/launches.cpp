@@ -1,5 +1,5 @@
-// The CUDA language on the host: what kernels compute does not depend on the order in which threads run, and what kernels do
-// wrong is an error of the launch.
+// The CUDA language on the host: what kernels compute does not depend on the order in which threads run, and what
+// kernels do wrong is an error of the launch.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -51,8 +51,8 @@ TEST_CASE("launch: rows are normalised, with the same bits for every seed") {
       for (std::size_t c = 0; c < columns; ++c)
         worst = std::max(
             worst, std::fabs(y[r * columns + c] - (x[r * columns + c] - mean) / std::sqrt(squares / columns + 1e-5)));
-      // Results of at most 2 from a mean and a scale that are sums of 768 / 256 terms a thread and 8 levels of a tree: at most
-      // 3 + 8 roundings of 2^-24 each on values of at most 8, divided by a deviation of 2.
+      // Results of at most 2 from a mean and a scale that are sums of 768 / 256 terms a thread and 8 levels of a
+      // tree: at most 3 + 8 roundings of 2^-24 each on values of at most 8, divided by a deviation of 2.
       CHECK(worst < 2 * 11 * 8 * std::ldexp(1.0, -24));
     }
   }

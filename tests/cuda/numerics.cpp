@@ -1,4 +1,5 @@
-// The scalar functions of kernels/numerics give the same bits in kernels as in the CPU backend's loops for its instruction set.
+// The scalar functions of kernels/numerics give the same bits in kernels as in the CPU backend's loops for its
+// instruction set.
 #include <doctest/doctest.h>
 
 #include <cmath>

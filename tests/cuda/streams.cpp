@@ -1,5 +1,5 @@
-// The emulated device's memory, streams and recordings: what a program gets wrong about their order shows, and what it may not do
-// is an error.
+// The emulated device's memory, streams and recordings: what a program gets wrong about their order shows, and what
+// it may not do is an error.
 #include <doctest/doctest.h>
 #include <sys/wait.h>
 #include <unistd.h>

@@ -98,7 +98,8 @@ std::vector<Array> contents_of(const std::vector<ValueId>& ids, const std::vecto
   return contents;
 }
 
-// MPT_TEST_OPS=softmax,softmax_grad: nodes of other ops are computed on the CPU and not checked. For a backend in the making.
+// MPT_TEST_OPS=softmax,softmax_grad: nodes of other ops are computed on the CPU and not checked. For a backend in the
+// making.
 bool is_tested(const Node& node) {
   const char* listed = std::getenv("MPT_TEST_OPS");
   if (!listed || !*listed) return true;

@@ -1,15 +1,15 @@
 // Tables of cases, one table per op, and everything that is checked of each case with no further code:
 //
-//  - every node of the op's graph and of its gradient's, on the CPU in FP32, FP16, BF16 and in mixtures of FP32 and 16
-//    bits, against the reference in double on the same inputs, within derived tolerances (tolerance.h);
-//  - gradients against finite differences, in double;
-//  - guard words around every buffer, inputs unchanged, nothing read that wasn't written;
-//  - the same bits from run to run, for 1, 2 and 3 threads, and in place wherever the op allows it.
+// - every node of the op's graph and of its gradient's, on the CPU in FP32, FP16, BF16 and in mixtures of FP32 and 16
+// bits, against the reference in double on the same inputs, within derived tolerances (tolerance.h); - gradients
+// against finite differences, in double; - guard words around every buffer, inputs unchanged, nothing read that
+// wasn't written; - the same bits from run to run, for 1, 2 and 3 threads, and in place wherever the op allows it.
 //
 // A case is a test case of its own: `test_ops --test-case="softmax 3x33 axis 0"`.
 //
-// MPT_TEST_DEVICE=emu (the CUDA backend over the emulation of its libraries) or cuda in the environment runs the tables there
-// instead of on the CPU: everything but threads and finite differences, which are the CPU's and the reference's.
+// MPT_TEST_DEVICE=emu (the CUDA backend over the emulation of its libraries) or cuda in the environment runs the
+// tables there instead of on the CPU: everything but threads and finite differences, which are the CPU's and the
+// reference's.
 #pragma once
 
 #include <functional>

@@ -31,7 +31,8 @@ std::vector<Sharing> allowed_sharing(const Graph& graph, const Node& node);
 Backend& cpu_backend(int threads);
 Backend& ref_backend();
 
-// What the tables run on: tested_device(). Variants give the same bits: of "cpu" the number of threads, of "emu" the seed of the order in which threads run.
+// What the tables run on: tested_device(). Variants give the same bits: of "cpu" the number of threads, of "emu" the
+// seed of the order in which threads run.
 Backend& tested_backend(int variant);
 
 }  // namespace mpt::test

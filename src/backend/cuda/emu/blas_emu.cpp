@@ -1,8 +1,9 @@
-// lib/blas.h on the host: plain loops over column-major matrices, every pointer and extent checked against the allocations.
+// lib/blas.h on the host: plain loops over column-major matrices, every pointer and extent checked against the
+// allocations.
 //
-// It takes what cuBLASLt takes for FP32 computation: A and B of one type; C and D of one type, A's or FP32; a bias of D's type;
-// the input of gelu_tanh that is kept (aux) with a leading dimension that is a multiple of 8, at addresses that are multiples of
-// 16 bytes; gradients of a bias for single matrices alone.
+// It takes what cuBLASLt takes for FP32 computation: A and B of one type; C and D of one type, A's or FP32; a bias of
+// D's type; the input of gelu_tanh that is kept (aux) with a leading dimension that is a multiple of 8, at addresses
+// that are multiples of 16 bytes; gradients of a bias for single matrices alone.
 #include <cstring>
 #include <vector>
 

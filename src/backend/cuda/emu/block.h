@@ -1,5 +1,5 @@
-// One block of CUDA threads at a time: a fiber for each thread that waits, barriers of warps and of the block, exchange between
-// lanes, shared memory. What shim.h's functions call.
+// One block of CUDA threads at a time: a fiber for each thread that waits, barriers of warps and of the block,
+// exchange between lanes, shared memory. What shim.h's functions call.
 #pragma once
 
 #include <cstdint>
@@ -37,7 +37,8 @@ struct SharedSlot {
 // ---- called by kernels
 
 int block_barrier(BlockOperation operation, int predicate);
-// All lanes in `mask` come with the same operation and mask; each gets what it asked for. shuffle: the value of lane `source`.
+// All lanes in `mask` come with the same operation and mask; each gets what it asked for. shuffle: the value of lane
+// `source`.
 uint64_t warp_exchange(WarpOperation operation, unsigned mask, uint64_t value, unsigned source);
 unsigned lane_of_thread();
 void* new_shared(SharedSlot& slot, uint64_t bytes, uint64_t alignment);

@@ -1,5 +1,6 @@
-// lib/dnn.h on the host: attention in plain loops, every pointer and extent checked against the allocations. It takes what
-// cuDNN takes: FP16 or BF16, head sizes that are multiples of 8 up to 128, rows that begin at multiples of 16 bytes.
+// lib/dnn.h on the host: attention in plain loops, every pointer and extent checked against the allocations. It takes
+// what cuDNN takes: FP16 or BF16, head sizes that are multiples of 8 up to 128, rows that begin at multiples of 16
+// bytes.
 #include <algorithm>
 #include <cmath>
 #include <cstring>

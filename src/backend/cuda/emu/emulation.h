@@ -1,5 +1,6 @@
-// The device "emu": CUDA's libraries played on the host, so that the whole CUDA backend runs in tests on machines without a GPU.
-// Kernels are compiled by the host's compiler against shim.h. Tests only; nothing of it is in an installed library.
+// The device "emu": CUDA's libraries played on the host, so that the whole CUDA backend runs in tests on machines
+// without a GPU. Kernels are compiled by the host's compiler against shim.h. Tests only; nothing of it is in an
+// installed library.
 #pragma once
 
 #include "backend/cuda/backend.h"

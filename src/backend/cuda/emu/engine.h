@@ -1,5 +1,5 @@
-// The emulated device's streams: queues of work that runs as late as the rules of order allow - when somebody waits for it -
-// so that what lacks a wait sees old contents. Work on different streams is in order by events alone.
+// The emulated device's streams: queues of work that runs as late as the rules of order allow - when somebody waits
+// for it - so that what lacks a wait sees old contents. Work on different streams is in order by events alone.
 #pragma once
 
 #include <cstdint>

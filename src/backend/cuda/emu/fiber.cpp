@@ -35,8 +35,8 @@ Fiber* now = nullptr;
 
 #if defined(__x86_64__)
 
-// Keeps what a call keeps - rbx, rbp, r12 to r15 and the stack - in *from, and takes it from `to`. No kernel changes the modes of
-// the floating-point unit.
+// Keeps what a call keeps - rbx, rbp, r12 to r15 and the stack - in *from, and takes it from `to`. No kernel changes
+// the modes of the floating-point unit.
 extern "C" void mpt_emu_switch(void** from, void* to);
 asm(R"(
 .text

@@ -1,5 +1,5 @@
-// Fibers: stacks to switch between, one for each CUDA thread that waits. A register switch of our own on x86-64, elsewhere
-// ucontext. AddressSanitizer is told of every switch.
+// Fibers: stacks to switch between, one for each CUDA thread that waits. A register switch of our own on x86-64,
+// elsewhere ucontext. AddressSanitizer is told of every switch.
 #pragma once
 
 #include <cstddef>
@@ -18,8 +18,8 @@ class Fiber {
   Fiber(const Fiber&) = delete;
   Fiber& operator=(const Fiber&) = delete;
 
-  // The next switch to it calls `entry`, which never returns, on a stack of its own. `shift` moves the stack's top, so that the tops
-  // of many stacks do not compete for the same lines of the cache.
+  // The next switch to it calls `entry`, which never returns, on a stack of its own. `shift` moves the stack's top,
+  // so that the tops of many stacks do not compete for the same lines of the cache.
   void prepare(void (*entry)(), std::size_t shift);
   // To be called first in `entry`.
   static void entered();

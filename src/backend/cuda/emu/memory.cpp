@@ -45,7 +45,8 @@ Memory::Memory(uint64_t limit, uint64_t range_bytes) : limit_(limit), range_byte
 
 Memory::~Memory() { munmap(at(begin_), range_bytes_); }
 
-// The next addresses after those handed out last, with a page in front that nobody may touch; from the start again at the end.
+// The next addresses after those handed out last, with a page in front that nobody may touch; from the start again at
+// the end.
 uintptr_t Memory::find_room(uint64_t bytes) {
   const uint64_t page = page_bytes();
   bool again = false;

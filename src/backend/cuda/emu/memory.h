@@ -1,8 +1,9 @@
-// The emulated device's memory: ranges of addresses of its own that the host cannot touch except while device work runs.
+// The emulated device's memory: ranges of addresses of its own that the host cannot touch except while device work
+// runs.
 //
-// Every allocation lies between pages that nobody may touch and ends at one (up to its alignment); what alignment leaves over is
-// filled with a pattern that is checked after each piece of work. Fresh memory holds NaN bytes. Addresses are not used again before
-// the whole range was handed out once, so that a pointer to freed memory faults.
+// Every allocation lies between pages that nobody may touch and ends at one (up to its alignment); what alignment
+// leaves over is filled with a pattern that is checked after each piece of work. Fresh memory holds NaN bytes.
+// Addresses are not used again before the whole range was handed out once, so that a pointer to freed memory faults.
 #pragma once
 
 #include <cstdint>

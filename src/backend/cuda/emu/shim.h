@@ -1,9 +1,11 @@
-// The CUDA language on the host, for kernels that are compiled with MPT_SHIM: what kernels/launch.h promises of both worlds, and
-// the launch itself, which captures its arguments by value and goes to the emulated stream. Included by kernels/launch.h alone.
+// The CUDA language on the host, for kernels that are compiled with MPT_SHIM: what kernels/launch.h promises of both
+// worlds, and the launch itself, which captures its arguments by value and goes to the emulated stream. Included by
+// kernels/launch.h alone.
 //
-// Blocks run one after the other, threads of a block as fibers in an order that the seed shuffles; a thread runs until it waits.
-// So a thread that spins until another block or thread has written something hangs, as it may on a device. Not played: warps in
-// step without __syncwarp, textures, __constant__ memory that the host writes, cooperative launches.
+// Blocks run one after the other, threads of a block as fibers in an order that the seed shuffles; a thread runs
+// until it waits. So a thread that spins until another block or thread has written something hangs, as it may on a
+// device. Not played: warps in step without __syncwarp, textures, __constant__ memory that the host writes,
+// cooperative launches.
 #pragma once
 
 #include <cmath>
