@@ -38,6 +38,14 @@ std::vector<OpCase> transposes() {
       cases.push_back({text(shape) + " to " + order, {{shape}}, apply(OpKind::transpose, TransposeAttrs{axes})});
     } while (std::next_permutation(axes.begin(), axes.end()));
   }
+  // Sizes that devices move in wider units, on one side or both.
+  for (const auto& [shape, axes] : std::vector<std::pair<Shape, std::vector<int>>>{{{66, 130}, {1, 0}},
+                                                                                   {{64, 128}, {1, 0}},
+                                                                                   {{2, 34, 6, 16}, {0, 2, 1, 3}},
+                                                                                   {{2, 34, 6, 16}, {3, 0, 2, 1}},
+                                                                                   {{3, 70, 10}, {0, 2, 1}},
+                                                                                   {{100, 4}, {1, 0}}})
+    cases.push_back({text(shape) + " by even sizes", {{shape}}, apply(OpKind::transpose, TransposeAttrs{axes})});
   cases.push_back({"of eight axes",
                    {{{2, 1, 3, 2, 1, 2, 3, 2}}},
                    apply(OpKind::transpose, TransposeAttrs{{7, 2, 5, 0, 1, 6, 3, 4}})});
@@ -51,9 +59,9 @@ std::vector<OpCase> slices() {
     int axis;
     int64_t begin, end;
   };
-  const Slice list[] = {{{7}, 0, 2, 5},         {{33, 31}, 0, 0, 1},     {{33, 31}, 1, 30, 31},
-                        {{33, 31}, 1, 3, 20},   {{33, 31}, 0, 0, 33},    {{2, 5, 7}, 1, 1, 4},
-                        {{2, 5, 7}, 2, -3, -1}, {{3, 257}, 1, 128, 257}, {{3, 5, 7, 2}, 2, 1, 6}};
+  const Slice list[] = {{{7}, 0, 2, 5},          {{33, 31}, 0, 0, 1},  {{33, 31}, 1, 30, 31},  {{33, 31}, 1, 3, 20},
+                        {{33, 31}, 0, 0, 33},    {{2, 5, 7}, 1, 1, 4}, {{2, 5, 7}, 2, -3, -1}, {{3, 257}, 1, 128, 257},
+                        {{3, 5, 7, 2}, 2, 1, 6}, {{5, 96}, 1, 16, 80}, {{5, 96}, 1, 4, 92},    {{40, 48}, 0, 7, 33}};
   std::vector<OpCase> cases;
   for (const Slice& s : list) {
     cases.push_back({text(s.x) + " axis " + std::to_string(s.axis) + " from " + std::to_string(s.begin) + " to " +
@@ -83,6 +91,7 @@ std::vector<OpCase> concats() {
   add({{2, 3, 7}, {2, 1, 7}, {2, 65, 7}}, 1);
   add({{2, 3, 5}, {2, 3, 257}}, -1);
   add({{1, 2}, {1, 2}, {1, 2}, {1, 2}, {1, 2}}, 0);
+  add({{9, 16}, {9, 32}, {9, 8}}, 1);
   return cases;
 }
 const OpTable concat_table(__FILE__, __LINE__, "concat", concats());
@@ -94,9 +103,9 @@ std::vector<OpCase> pads() {
     int64_t before, after;
     double value;
   };
-  const Pad list[] = {{{5}, 0, 2, 3, 0},       {{33, 31}, 0, 1, 0, 1.5},   {{33, 31}, 1, 0, 7, -0.1},
-                      {{2, 3, 5}, 1, 4, 4, 0}, {{2, 3, 5}, -1, 1, 130, 2}, {{1}, 0, 0, 0, 3},
-                      {{7, 257}, 1, 31, 33, 0}};
+  const Pad list[] = {{{5}, 0, 2, 3, 0},        {{33, 31}, 0, 1, 0, 1.5},   {{33, 31}, 1, 0, 7, -0.1},
+                      {{2, 3, 5}, 1, 4, 4, 0},  {{2, 3, 5}, -1, 1, 130, 2}, {{1}, 0, 0, 0, 3},
+                      {{7, 257}, 1, 31, 33, 0}, {{7, 64}, 1, 16, 32, -1},   {{6, 5, 8}, 1, 2, 1, 0.5}};
   std::vector<OpCase> cases;
   for (const Pad& p : list) {
     cases.push_back({text(p.x) + " axis " + std::to_string(p.axis) + " by " + std::to_string(p.before) + " and " +

@@ -27,7 +27,8 @@ std::vector<OpCase> table_cases() {
                          {{1, 9}, {31}, 0},         {{1000, 5}, {2}, 0},     {{13}, {257}, 0},
                          {{4, 7, 3}, {5}, 1},       {{4, 7, 3}, {2, 5}, 2},  {{2, 33, 31}, {}, 1},
                          {{2, 3, 5, 7}, {1, 4}, 2}, {{3, 65, 17}, {129}, 1}, {{97, 128}, {16, 32}, 0},
-                         {{5, 1031}, {67}, 0},      {{7, 300}, {64}, 1},     {{257, 1}, {33}, 0}};
+                         {{5, 1031}, {67}, 0},      {{7, 300}, {64}, 1},     {{257, 1}, {33}, 0},
+                         {{7, 64}, {600}, 0},       {{3, 5, 16}, {700}, 1},  {{70000, 2}, {5000}, 0}};
   for (const Sizes& s : sizes) {
     cases.push_back({text(s.x) + " by " + text(s.indices) + " axis " + std::to_string(s.axis),
                      {{s.x}, indices(s.indices, s.x[s.axis])},
@@ -36,6 +37,10 @@ std::vector<OpCase> table_cases() {
   cases.push_back({"one row many times 5x33",
                    {{{5, 33}}, {.shape = {300}, .dtype = DType::i32, .values = std::vector<double>(300, 2.0)}},
                    gather(0)});
+  std::vector<double> two(4500, 3.0);
+  for (std::size_t i = 0; i < two.size(); i += 3) two[i] = 64;
+  cases.push_back(
+      {"two rows many times 65x8", {{{65, 8}}, {.shape = {4500}, .dtype = DType::i32, .values = two}}, gather(0)});
   cases.push_back({"an FP32 table 31x17", {{.shape = {31, 17}, .narrow = false}, indices({3, 9}, 31)}, gather(0)});
   return cases;
 }
