@@ -419,10 +419,10 @@ MPT_API mpt_tensor mpt_bce_loss(mpt_model *model, mpt_tensor logits, mpt_tensor 
                                 const mpt_loss_options *options);
 
 /* ---- custom ops ---- */
-
-/** Functions of a custom op. Arrays are in the step's storage types (16 bits in fp16 and bf16, unless fp32 is set); on the CPU
- *  they are host pointers and `stream` is NULL. They run on the thread that runs the step; return 0, or a number that fails
- *  the step with INVALID_STATE and is told in the message. They may not call the context's functions that compute. */
+/** Functions of a custom op. Arrays are in the step's storage types (16 bits in fp16 and bf16, unless fp32 is set), on the CPU
+ *  host pointers with a NULL `stream`; on CUDA device pointers, and the functions only enqueue, on the cudaStream_t `stream`,
+ *  once for a step that is recorded. They run on the thread that runs the step; return 0, or a number that fails the step
+ *  with INVALID_STATE and is told in the message. They may not call the context's functions that compute. */
 typedef int32_t (*mpt_custom_forward)(void *user, const mpt_array *inputs, int32_t n_inputs, mpt_array *outputs,
                                       int32_t n_outputs, void *scratch, void *stream);
 /** Writes input_gradients (data is NULL for inputs that need none) from the output gradients, which carry the loss scale. */
