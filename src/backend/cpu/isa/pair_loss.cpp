@@ -1,34 +1,10 @@
 #include "backend/cpu/isa/pair_loss_kernels.h"
 
 #include "backend/cpu/isa/row_blocks.h"
+#include "kernels/numerics/pair_loss.h"
 
 namespace mpt::cpu::MPT_ISA {
 namespace {
-
-struct SquaredError {
-  MPT_HD float value(float x, float t) { return (x - t) * (x - t); }
-  MPT_HD float by_x(float x, float t) { return 2 * (x - t); }
-  MPT_HD float by_target(float x, float t) { return 2 * (t - x); }
-};
-
-struct AbsoluteError {
-  MPT_HD float value(float x, float t) { return absolute(x - t); }
-  MPT_HD float by_x(float x, float t) {
-    const float d = x - t;
-    const float rest = 0.0f * d;  // NaN stays NaN
-    return d > 0 ? 1.0f : d < 0 ? -1.0f : rest;
-  }
-  MPT_HD float by_target(float x, float t) { return by_x(t, x); }
-};
-
-struct BinaryCrossEntropy {
-  MPT_HD float value(float x, float t) {
-    const float positive = x < 0 ? 0.0f : x;
-    return positive - x * t + log1p_f32(exp_f32(-absolute(x)));
-  }
-  MPT_HD float by_x(float x, float t) { return sigmoid(x) - t; }
-  MPT_HD float by_target(float x, float) { return -x; }
-};
 
 template <typename Loss>
 double sum_all(const PairLossTask& task, const void* x, const void* target, int64_t first, int64_t n) {
