@@ -32,9 +32,9 @@ __global__ void __launch_bounds__(loss_threads)
     online.add(x);
     if (a.smoothing == 0) continue;
     const int32_t held = part.held();
-#pragma unroll
+    MPT_UNROLL
     for (int j = 0; j < V; ++j) {
-#pragma unroll
+      MPT_UNROLL
       for (int k = 0; k < vector_length; ++k) x[j][k] = j * vector_length + k < held ? x[j][k] : 0.0f;
       sum_of_logits += sum_of_vector(x[j]);
     }
@@ -126,9 +126,9 @@ __global__ void __launch_bounds__(grad_threads)
   const int32_t label = a.labels[number];
   const bool ignored = label == a.ignore_index, valid = label >= 0 && label < a.classes;
   if (ignored) {
-#pragma unroll
+    MPT_UNROLL
     for (int j = 0; j < V; ++j) {
-#pragma unroll
+      MPT_UNROLL
       for (int k = 0; k < vector_length; ++k) x[j][k] = 0;
     }
     return store_row(a.dlogits, a.dlogits_type, row, x);
@@ -138,9 +138,9 @@ __global__ void __launch_bounds__(grad_threads)
   const float factor = *a.row_weight * *a.dloss;
   const float uniform = a.smoothing / static_cast<float>(a.classes), hit = 1 - a.smoothing;
   const int32_t position = valid ? row.position_of(label - begin) : -1;
-#pragma unroll
+  MPT_UNROLL
   for (int j = 0; j < V; ++j) {
-#pragma unroll
+    MPT_UNROLL
     for (int k = 0; k < vector_length; ++k) {
       const float p = exp_f32(x[j][k] - logsumexp);
       x[j][k] = factor * ((j * vector_length + k == position ? p - hit : p) - uniform);

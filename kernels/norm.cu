@@ -11,7 +11,7 @@ namespace {
 template <int V>
 __device__ __forceinline__ float sum_of_row(const float (&x)[V][vector_length]) {
   float sum = 0;
-#pragma unroll
+  MPT_UNROLL
   for (int j = 0; j < V; ++j) sum += sum_of_vector(x[j]);
   return sum;
 }
@@ -21,10 +21,10 @@ template <int V>
 __device__ __forceinline__ float sum_of_squares(const Row& row, const float (&x)[V][vector_length], float mean) {
   const int32_t held = row.held();
   float sum = 0;
-#pragma unroll
+  MPT_UNROLL
   for (int j = 0; j < V; ++j) {
     float square[vector_length];
-#pragma unroll
+    MPT_UNROLL
     for (int k = 0; k < vector_length; ++k) {
       const float distance = x[j][k] - mean;
       square[k] = j * vector_length + k < held ? distance * distance : 0.0f;
@@ -40,14 +40,14 @@ __device__ __forceinline__ void read_row(const NormArgs& a, const Row& row, floa
   load_row(a.x, a.x_type, row, 0, x);
   if (a.residual == nullptr) return;
   constexpr int W = V < 2 ? V : 2;
-#pragma unroll
+  MPT_UNROLL
   for (int first = 0; first < V; first += W) {
     const Row part = row.from(first * vector_length * row.threads);
     float sum[W][vector_length];
     load_row(a.residual, a.residual_type, part, 0, sum);
-#pragma unroll
+    MPT_UNROLL
     for (int j = 0; j < W; ++j) {
-#pragma unroll
+      MPT_UNROLL
       for (int k = 0; k < vector_length; ++k) {
         sum[j][k] = rounded_to(a.sum_type, x[first + j][k] + sum[j][k]);
         x[first + j][k] = sum[j][k];
@@ -62,15 +62,15 @@ template <int V>
 __device__ __forceinline__ void write_row(const NormArgs& a, const Row& row, const Row& features, float mean,
                                           float rstd, const float (&x)[V][vector_length]) {
   constexpr int W = V < 2 ? V : 2;
-#pragma unroll
+  MPT_UNROLL
   for (int first = 0; first < V; first += W) {
     const int32_t begin = first * vector_length * row.threads;
     float weight[W][vector_length], bias[W][vector_length], y[W][vector_length];
     if (a.weight != nullptr) load_row(a.weight, Element::f32, features.from(begin), 0, weight);
     if (a.bias != nullptr) load_row(a.bias, Element::f32, features.from(begin), 0, bias);
-#pragma unroll
+    MPT_UNROLL
     for (int j = 0; j < W; ++j) {
-#pragma unroll
+      MPT_UNROLL
       for (int k = 0; k < vector_length; ++k) {
         y[j][k] = (x[first + j][k] - mean) * rstd;
         if (a.weight != nullptr)

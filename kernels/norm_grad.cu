@@ -71,9 +71,9 @@ __device__ __forceinline__ void store_part(const Row& features, const float (&su
     store_row(part, Element::f32, features, sums);
     return;
   }
-#pragma unroll
+  MPT_UNROLL
   for (int j = 0; j < V; ++j) {
-#pragma unroll
+    MPT_UNROLL
     for (int k = 0; k < vector_length; ++k) room[(j * vector_length + k) * Block + thread] = sums[j][k];
   }
   __syncthreads();
@@ -108,9 +108,9 @@ __global__ void __launch_bounds__(Block, 512 / Block)
     float x[V][vector_length], dy[V][vector_length];
     load_row(a.x, a.x_type, row, 0, x);
     load_row(a.dy, a.dy_type, row, 0, dy);
-#pragma unroll
+    MPT_UNROLL
     for (int j = 0; j < V; ++j) {
-#pragma unroll
+      MPT_UNROLL
       for (int k = 0; k < vector_length; ++k) {
         x[j][k] = (x[j][k] - mean) * rstd;
         dweight[j][k] = fused_multiply_add(dy[j][k], x[j][k], dweight[j][k]);
@@ -120,25 +120,25 @@ __global__ void __launch_bounds__(Block, 512 / Block)
     }
     if (a.dx == nullptr) continue;
     Pair sums{0, 0};
-#pragma unroll
+    MPT_UNROLL
     for (int j = 0; j < V; ++j) {
       float product[vector_length];
-#pragma unroll
+      MPT_UNROLL
       for (int k = 0; k < vector_length; ++k) product[k] = dy[j][k] * x[j][k];
       sums.a += sum_of_vector(dy[j]);
       sums.b += sum_of_vector(product);
     }
     sums = group_sum(sums, threads, room + turn * (2 * Block / warp_size));
     const float mean_g = a.rms ? 0.0f : sums.a / count, mean_gx = sums.b / count;
-#pragma unroll
+    MPT_UNROLL
     for (int j = 0; j < V; ++j) {
-#pragma unroll
+      MPT_UNROLL
       for (int k = 0; k < vector_length; ++k) dy[j][k] = fused_multiply_add(-x[j][k], mean_gx, dy[j][k] - mean_g);
     }
     if (a.add != nullptr) load_row(a.add, a.add_type, row, 0, x);
-#pragma unroll
+    MPT_UNROLL
     for (int j = 0; j < V; ++j) {
-#pragma unroll
+      MPT_UNROLL
       for (int k = 0; k < vector_length; ++k)
         dy[j][k] = a.add != nullptr ? fused_multiply_add(rstd, dy[j][k], x[j][k]) : rstd * dy[j][k];
     }
@@ -161,13 +161,22 @@ __global__ void __launch_bounds__(column_threads) grad_long_columns(NormGradArgs
   const int64_t first = blockIdx.y * chunk, last = first + chunk < a.rows ? first + chunk : a.rows;
   if (column >= a.n) return;
   float dweight = 0, dbias = 0;
-#pragma unroll 4
-  for (int64_t row = first; row < last; ++row) {
-    const float dy = load_element(a.dy, a.dy_type, row * a.n + column);
-    const float x = load_element(a.x, a.x_type, row * a.n + column);
-    const float mean = a.rms ? 0.0f : a.mean[row];
-    dweight = fused_multiply_add(dy, (x - mean) * a.rstd[row], dweight);
-    dbias += dy;
+  constexpr int step = 4;  // rows that are read at once
+  for (int64_t row = first; row < last; row += step) {
+    float x[step], dy[step];
+    MPT_UNROLL
+    for (int i = 0; i < step; ++i) {
+      const int64_t at = (row + i < last ? row + i : row) * a.n + column;
+      dy[i] = row + i < last ? load_element(a.dy, a.dy_type, at) : 0.0f;
+      x[i] = load_element(a.x, a.x_type, at);
+    }
+    MPT_UNROLL
+    for (int i = 0; i < step; ++i) {
+      if (row + i >= last) break;
+      const float mean = a.rms ? 0.0f : a.mean[row + i];
+      dweight = fused_multiply_add(dy[i], (x[i] - mean) * a.rstd[row + i], dweight);
+      dbias += dy[i];
+    }
   }
   float* part = a.parts + static_cast<int64_t>(blockIdx.y) * a.n + column;
   if (a.dweight != nullptr) {
@@ -185,9 +194,9 @@ __device__ __forceinline__ void read_tile(const NormGradArgs& a, const Row& row,
   load_row(a.dy, a.dy_type, row, 0, g);
   float weight[grad_vectors][vector_length];
   if (a.weight != nullptr) load_row(a.weight, Element::f32, features, 0, weight);
-#pragma unroll
+  MPT_UNROLL
   for (int j = 0; j < grad_vectors; ++j) {
-#pragma unroll
+    MPT_UNROLL
     for (int k = 0; k < vector_length; ++k) {
       x[j][k] = (x[j][k] - mean) * rstd;
       if (a.weight != nullptr) g[j][k] *= weight[j][k];
@@ -206,10 +215,10 @@ __global__ void __launch_bounds__(row_threads) grad_long_rows(NormGradArgs a, Ro
   Pair sums{0, 0};
   for (int32_t begin = 0; begin < a.n; begin += tile) {
     read_tile(a, row.from(begin), features.from(begin), mean, rstd, x, g);
-#pragma unroll
+    MPT_UNROLL
     for (int j = 0; j < grad_vectors; ++j) {
       float product[vector_length];
-#pragma unroll
+      MPT_UNROLL
       for (int k = 0; k < vector_length; ++k) product[k] = g[j][k] * x[j][k];
       sums.a += sum_of_vector(g[j]);
       sums.b += sum_of_vector(product);
@@ -222,9 +231,9 @@ __global__ void __launch_bounds__(row_threads) grad_long_rows(NormGradArgs a, Ro
     read_tile(a, part, features.from(begin), mean, rstd, x, g);
     float add[grad_vectors][vector_length];
     if (a.add != nullptr) load_row(a.add, a.add_type, part, 0, add);
-#pragma unroll
+    MPT_UNROLL
     for (int j = 0; j < grad_vectors; ++j) {
-#pragma unroll
+      MPT_UNROLL
       for (int k = 0; k < vector_length; ++k) {
         const float rest = fused_multiply_add(-x[j][k], mean_gx, g[j][k] - mean_g);
         g[j][k] = a.add != nullptr ? fused_multiply_add(rstd, rest, add[j][k]) : rstd * rest;
@@ -248,8 +257,14 @@ __global__ void __launch_bounds__(part_lines* warp_size)
   const int64_t last = first + run < count ? first + run : count;
   float sum = 0;
   if (column < n) {
-#pragma unroll 8
-    for (int64_t part = first; part < last; ++part) sum += parts[part * n + column];
+    constexpr int step = 8;  // parts that are read at once
+    for (int64_t part = first; part < last; part += step) {
+      float x[step];
+      MPT_UNROLL
+      for (int i = 0; i < step; ++i) x[i] = part + i < last ? parts[(part + i) * n + column] : 0.0f;
+      MPT_UNROLL
+      for (int i = 0; i < step; ++i) sum += x[i];
+    }
   }
   sums[threadIdx.x] = sum;
   __syncthreads();

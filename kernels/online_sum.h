@@ -16,17 +16,17 @@ struct OnlineSum {
   template <int V>
   __device__ __forceinline__ void add(const float (&x)[V][vector_length]) {
     float new_top = top;
-#pragma unroll
+    MPT_UNROLL
     for (int j = 0; j < V; ++j) {
-#pragma unroll
+      MPT_UNROLL
       for (int k = 0; k < vector_length; ++k) new_top = fmaxf(new_top, x[j][k]);
     }
     const float base = base_of(new_top);
     float part = 0;
-#pragma unroll
+    MPT_UNROLL
     for (int j = 0; j < V; ++j) {
       float e[vector_length];
-#pragma unroll
+      MPT_UNROLL
       for (int k = 0; k < vector_length; ++k) e[k] = exp_f32(x[j][k] - base);
       part += sum_of_vector(e);
     }

@@ -22,7 +22,7 @@ struct Tile {
 // Of the elements below `end`.
 __device__ __forceinline__ Tile tile_of_thread(int64_t begin, int64_t end) {
   Tile t;
-#pragma unroll
+  MPT_UNROLL
   for (int j = 0; j < vectors; ++j) {
     t.at[j] = begin + (j * threads + static_cast<int>(threadIdx.x)) * vector_length;
     const int64_t rest = end - t.at[j];
@@ -35,19 +35,19 @@ __device__ __forceinline__ Tile tile_of_thread(int64_t begin, int64_t end) {
 __device__ __forceinline__ void load_tile(const void* tensor, Element type, bool aligned, const Tile& t,
                                           float (&x)[vectors][vector_length]) {
   bool whole = aligned;
-#pragma unroll
+  MPT_UNROLL
   for (int j = 0; j < vectors; ++j) whole = whole && (t.count[j] == 0 || t.count[j] == vector_length);
   load_vectors(tensor, type, whole, t.at, 1, t.count, 0, x);
 }
 
 __device__ __forceinline__ void store_tile(void* tensor, Element type, bool aligned, const Tile& t,
                                            const float (&x)[vectors][vector_length]) {
-#pragma unroll
+  MPT_UNROLL
   for (int j = 0; j < vectors; ++j) {
     if (aligned && t.count[j] == vector_length) {
       store_vector(tensor, type, t.at[j], x[j]);
     } else {
-#pragma unroll
+      MPT_UNROLL
       for (int k = 0; k < vector_length; ++k)
         if (k < t.count[j]) store_element(tensor, type, t.at[j] + k, x[j][k]);
     }
@@ -68,9 +68,9 @@ __global__ void __launch_bounds__(threads) sum_part(PairLossArgs a, int64_t part
     float x[vectors][vector_length], target[vectors][vector_length];
     load_tile(a.x, a.x_type, aligned, t, x);
     load_tile(a.target, a.target_type, aligned, t, target);
-#pragma unroll
+    MPT_UNROLL
     for (int j = 0; j < vectors; ++j) {
-#pragma unroll
+      MPT_UNROLL
       for (int k = 0; k < vector_length; ++k) x[j][k] = k < t.count[j] ? Loss::value(x[j][k], target[j][k]) : 0.0f;
       sum += sum_of_vector(x[j]);
     }
@@ -102,17 +102,17 @@ __global__ void __launch_bounds__(threads) gradients(PairLossArgs a, bool aligne
     load_tile(a.x, a.x_type, aligned, t, x);
     load_tile(a.target, a.target_type, aligned, t, target);
     if (a.dx != nullptr) {
-#pragma unroll
+      MPT_UNROLL
       for (int j = 0; j < vectors; ++j) {
-#pragma unroll
+        MPT_UNROLL
         for (int k = 0; k < vector_length; ++k) d[j][k] = factor * Loss::by_x(x[j][k], target[j][k]);
       }
       store_tile(a.dx, a.dx_type, aligned, t, d);
     }
     if (a.dtarget != nullptr) {
-#pragma unroll
+      MPT_UNROLL
       for (int j = 0; j < vectors; ++j) {
-#pragma unroll
+        MPT_UNROLL
         for (int k = 0; k < vector_length; ++k) d[j][k] = factor * Loss::by_target(x[j][k], target[j][k]);
       }
       store_tile(a.dtarget, a.dtarget_type, aligned, t, d);

@@ -26,7 +26,7 @@ template <bool Maximum>
 __device__ __forceinline__ float combined(const float (&x)[vector_length]) {
   if (!Maximum) return sum_of_vector(x);
   float top = x[0];
-#pragma unroll
+  MPT_UNROLL
   for (int k = 1; k < vector_length; ++k) top = combined<Maximum>(top, x[k]);
   return top;
 }
@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(reduce_threads)
   for_piece(s, p, unit, access, [&](const Row& row, int64_t) {
     float x[run_vectors][vector_length];
     load_row(a.x, a.x_type, row, start_value<Maximum>(), x);
-#pragma unroll
+    MPT_UNROLL
     for (int j = 0; j < run_vectors; ++j) result = combined<Maximum>(result, combined<Maximum>(x[j]));
   });
   result = group_reduce(Combine<Maximum>{}, result, p.lanes * p.lines, room);
@@ -54,7 +54,7 @@ __global__ void __launch_bounds__(reduce_threads, 3)
   MPT_SHARED(float, room, (reduce_threads * Width));
   const ColumnBlock b = column_block(s, p);
   float results[Width];
-#pragma unroll
+  MPT_UNROLL
   for (int k = 0; k < Width; ++k) results[k] = start_value<Maximum>();
   if (b.output < s.outputs) {
     const int64_t base = offset_of_column(s, b.output);
@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(reduce_threads, 3)
     constexpr int step = Width == 1 ? vector_length : 4;
     for (int64_t r = b.first + b.line * step; r < b.last; r += p.lines * step) {
       int64_t at[step];
-#pragma unroll
+      MPT_UNROLL
       for (int i = 0; i < step; ++i) at[i] = base + offset_of(s.reduced, r + i);
       if constexpr (Width == 1) {
         float x[vector_length];
@@ -72,17 +72,17 @@ __global__ void __launch_bounds__(reduce_threads, 3)
       } else {
         float x[step][vector_length];
         int32_t count[step];
-#pragma unroll
+        MPT_UNROLL
         for (int i = 0; i < step; ++i) count[i] = r + i < b.last ? vector_length : 0;
         load_vectors(a.x, a.x_type, aligned, at, 1, count, start_value<Maximum>(), x);
-#pragma unroll
+        MPT_UNROLL
         for (int k = 0; k < vector_length; ++k)
           results[k] = combined<Maximum>(
               results[k], combined<Maximum>(combined<Maximum>(x[0][k], x[1][k]), combined<Maximum>(x[2][k], x[3][k])));
       }
     }
   }
-#pragma unroll
+  MPT_UNROLL
   for (int k = 0; k < Width; ++k) room[(b.line * Width + k) * warp_size + b.lane] = results[k];
   __syncthreads();
   const int64_t first_output = b.output - b.lane * Width;

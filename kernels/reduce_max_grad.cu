@@ -65,9 +65,9 @@ __global__ void __launch_bounds__(reduce_threads)
     float x[run_vectors][vector_length];
     load_row(a.x, a.x_type, row, 0, x);
     const int32_t held = row.held();
-#pragma unroll
+    MPT_UNROLL
     for (int j = 0; j < run_vectors; ++j) {
-#pragma unroll
+      MPT_UNROLL
       for (int k = 0; k < vector_length; ++k)
         if (j * vector_length + k < held) best.see(x[j][k], position + row.index(j, k));
     }
@@ -90,9 +90,9 @@ __global__ void __launch_bounds__(reduce_threads)
   const float dy = unit.exists ? load_element(a.dy, a.dy_type, unit.output) : 0.0f;
   for_piece(s, p, unit, access, [&](const Row& row, int64_t position) {
     float dx[run_vectors][vector_length];
-#pragma unroll
+    MPT_UNROLL
     for (int j = 0; j < run_vectors; ++j) {
-#pragma unroll
+      MPT_UNROLL
       for (int k = 0; k < vector_length; ++k) dx[j][k] = position + row.index(j, k) == best.at ? dy : 0.0f;
     }
     store_row(a.dx, a.dx_type, row, dx);
@@ -112,10 +112,10 @@ __global__ void __launch_bounds__(reduce_threads)
       int64_t at[vector_length];
       const int32_t count = static_cast<int32_t>(b.last - r < vector_length ? b.last - r : vector_length);
       float x[vector_length];
-#pragma unroll
+      MPT_UNROLL
       for (int k = 0; k < vector_length; ++k) at[k] = base + offset_of(s.reduced, r + k);
       load_elements(a.x, a.x_type, at, count, 0, x);
-#pragma unroll
+      MPT_UNROLL
       for (int k = 0; k < vector_length; ++k)
         if (k < count) best.see(x[k], r + k);
     }

@@ -95,9 +95,9 @@ __device__ __forceinline__ float widened(uint32_t bits) {
 
 template <bool Half, int V>
 __device__ __forceinline__ void widen_words(const Words4 (&words)[V], float (&x)[V][vector_length]) {
-#pragma unroll
+  MPT_UNROLL
   for (int j = 0; j < V; ++j) {
-#pragma unroll
+    MPT_UNROLL
     for (int k = 0; k < 4; ++k) {
       x[j][2 * k] = widened<Half>(words[j].v[k] & 0xffffu);
       x[j][2 * k + 1] = widened<Half>(words[j].v[k] >> 16);
@@ -107,9 +107,9 @@ __device__ __forceinline__ void widen_words(const Words4 (&words)[V], float (&x)
 
 template <bool Half, int V>
 __device__ __forceinline__ void widen_bits(const uint32_t (&bits)[V][vector_length], float (&x)[V][vector_length]) {
-#pragma unroll
+  MPT_UNROLL
   for (int j = 0; j < V; ++j) {
-#pragma unroll
+    MPT_UNROLL
     for (int k = 0; k < vector_length; ++k) x[j][k] = widened<Half>(bits[j][k]);
   }
 }
@@ -123,7 +123,7 @@ __device__ __forceinline__ void load_vectors(const void* tensor, Element type, b
   if (whole && type == Element::f32) {
     const float* from = static_cast<const float*>(tensor);
     Words4 words[V][2];
-#pragma unroll
+    MPT_UNROLL
     for (int j = 0; j < V; ++j) {
       words[j][0] = words[j][1] = Words4{};
       if (count[j] > 0) {
@@ -131,15 +131,15 @@ __device__ __forceinline__ void load_vectors(const void* tensor, Element type, b
         words[j][1] = load_words(from + at[j] + 4);
       }
     }
-#pragma unroll
+    MPT_UNROLL
     for (int j = 0; j < V; ++j) {
-#pragma unroll
+      MPT_UNROLL
       for (int k = 0; k < vector_length; ++k) x[j][k] = float_of(words[j][k / 4].v[k % 4]);
     }
   } else if (whole) {
     const uint16_t* from = static_cast<const uint16_t*>(tensor);
     Words4 words[V];
-#pragma unroll
+    MPT_UNROLL
     for (int j = 0; j < V; ++j) {
       words[j] = Words4{};
       if (count[j] > 0) words[j] = load_words(from + at[j]);
@@ -150,17 +150,17 @@ __device__ __forceinline__ void load_vectors(const void* tensor, Element type, b
       widen_words<false>(words, x);
   } else if (type == Element::f32) {
     const float* from = static_cast<const float*>(tensor);
-#pragma unroll
+    MPT_UNROLL
     for (int j = 0; j < V; ++j) {
-#pragma unroll
+      MPT_UNROLL
       for (int k = 0; k < vector_length; ++k) x[j][k] = k < count[j] ? from[at[j] + int64_t{k} * step] : 0.0f;
     }
   } else {
     const uint16_t* from = static_cast<const uint16_t*>(tensor);
     uint32_t bits[V][vector_length];
-#pragma unroll
+    MPT_UNROLL
     for (int j = 0; j < V; ++j) {
-#pragma unroll
+      MPT_UNROLL
       for (int k = 0; k < vector_length; ++k) bits[j][k] = k < count[j] ? from[at[j] + int64_t{k} * step] : 0u;
     }
     if (type == Element::f16)
@@ -168,9 +168,9 @@ __device__ __forceinline__ void load_vectors(const void* tensor, Element type, b
     else
       widen_bits<false>(bits, x);
   }
-#pragma unroll
+  MPT_UNROLL
   for (int j = 0; j < V; ++j) {
-#pragma unroll
+    MPT_UNROLL
     for (int k = 0; k < vector_length; ++k) x[j][k] = k < count[j] ? x[j][k] : fill;
   }
 }
@@ -181,7 +181,7 @@ __device__ __forceinline__ void load_row(const void* tensor, Element type, const
   int64_t at[V];
   int32_t count[V];
   const int32_t held = row.held();
-#pragma unroll
+  MPT_UNROLL
   for (int j = 0; j < V; ++j) {
     at[j] = row.start + row.index(j, 0);
     count[j] = held - j * vector_length;
@@ -196,19 +196,19 @@ __device__ __forceinline__ void load_elements(const void* tensor, Element type, 
   uint32_t bits[vector_length];
   if (type == Element::f32) {
     const float* from = static_cast<const float*>(tensor);
-#pragma unroll
+    MPT_UNROLL
     for (int k = 0; k < vector_length; ++k) bits[k] = k < count ? bits_of(from[at[k]]) : 0u;
-#pragma unroll
+    MPT_UNROLL
     for (int k = 0; k < vector_length; ++k) x[k] = float_of(bits[k]);
   } else {
     const uint16_t* from = static_cast<const uint16_t*>(tensor);
-#pragma unroll
+    MPT_UNROLL
     for (int k = 0; k < vector_length; ++k) bits[k] = k < count ? from[at[k]] : 0u;
-#pragma unroll
+    MPT_UNROLL
     for (int k = 0; k < vector_length; ++k)
       x[k] = type == Element::f16 ? widened<true>(bits[k]) : widened<false>(bits[k]);
   }
-#pragma unroll
+  MPT_UNROLL
   for (int k = 0; k < vector_length; ++k) x[k] = k < count ? x[k] : fill;
 }
 
@@ -220,16 +220,16 @@ __device__ __forceinline__ uint32_t narrowed(float x) {
 template <bool Half, int V>
 __device__ __forceinline__ void store_row_16(uint16_t* to, const Row& row, const float (&x)[V][vector_length]) {
   const int32_t held = row.held();
-#pragma unroll
+  MPT_UNROLL
   for (int j = 0; j < V; ++j) {
     if (row.access == RowAccess::vector) {
       if (j * vector_length >= held) continue;
       Words4 words;
-#pragma unroll
+      MPT_UNROLL
       for (int k = 0; k < 4; ++k) words.v[k] = narrowed<Half>(x[j][2 * k]) | narrowed<Half>(x[j][2 * k + 1]) << 16;
       store_words(to + row.start + row.index(j, 0), words);
     } else {
-#pragma unroll
+      MPT_UNROLL
       for (int k = 0; k < vector_length; ++k)
         if (j * vector_length + k < held)
           to[row.start + row.index(j, k)] = static_cast<uint16_t>(narrowed<Half>(x[j][k]));
@@ -245,12 +245,12 @@ __device__ __forceinline__ void store_row(void* tensor, Element type, const Row&
   if (type == Element::bf16) return store_row_16<false>(static_cast<uint16_t*>(tensor), row, x);
   float* to = static_cast<float*>(tensor);
   const int32_t held = row.held();
-#pragma unroll
+  MPT_UNROLL
   for (int j = 0; j < V; ++j) {
     if (row.access == RowAccess::vector) {
       if (j * vector_length < held) store_vector(tensor, Element::f32, row.start + row.index(j, 0), x[j]);
     } else {
-#pragma unroll
+      MPT_UNROLL
       for (int k = 0; k < vector_length; ++k)
         if (j * vector_length + k < held) to[row.start + row.index(j, k)] = x[j][k];
     }

@@ -21,10 +21,10 @@ template <int V>
 __device__ __forceinline__ float sum_of_terms(bool log, const float (&y)[V][vector_length],
                                               const float (&dy)[V][vector_length]) {
   float sum = 0;
-#pragma unroll
+  MPT_UNROLL
   for (int j = 0; j < V; ++j) {
     float term[vector_length];
-#pragma unroll
+    MPT_UNROLL
     for (int k = 0; k < vector_length; ++k) term[k] = term_of_sum(log, y[j][k], dy[j][k]);
     sum += sum_of_vector(term);
   }
@@ -41,18 +41,18 @@ __global__ void __launch_bounds__(row_threads) rows_held(SoftmaxArgs a, int32_t 
   float x[V][vector_length];
   load_row(a.x, a.x_type, row, minus_infinity(), x);
   float top = minus_infinity();
-#pragma unroll
+  MPT_UNROLL
   for (int j = 0; j < V; ++j) {
-#pragma unroll
+    MPT_UNROLL
     for (int k = 0; k < vector_length; ++k) top = fmaxf(top, x[j][k]);
   }
   top = group_reduce(Larger{}, top, threads, room);
   // What lies beyond the row has the exponential 0; a group without a row has no use for its sum.
   float sum = 0;
-#pragma unroll
+  MPT_UNROLL
   for (int j = 0; j < V; ++j) {
     float e[vector_length];
-#pragma unroll
+    MPT_UNROLL
     for (int k = 0; k < vector_length; ++k) {
       x[j][k] -= top;
       e[k] = exp_f32(x[j][k]);
@@ -62,9 +62,9 @@ __global__ void __launch_bounds__(row_threads) rows_held(SoftmaxArgs a, int32_t 
   }
   sum = group_reduce(Sum{}, sum, threads, room);
   const float last = a.log ? log_f32(sum) : 1 / sum;
-#pragma unroll
+  MPT_UNROLL
   for (int j = 0; j < V; ++j) {
-#pragma unroll
+    MPT_UNROLL
     for (int k = 0; k < vector_length; ++k) x[j][k] = a.log ? x[j][k] - last : x[j][k] * last;
   }
   store_row(a.out, a.out_type, row, x);
@@ -79,9 +79,9 @@ __global__ void __launch_bounds__(row_threads) rows_held_grad(SoftmaxArgs a, int
   load_row(a.x, a.x_type, row, 0, y);
   load_row(a.dy, a.dy_type, row, 0, dy);
   const float sum = group_reduce(Sum{}, sum_of_terms(a.log, y, dy), threads, room);
-#pragma unroll
+  MPT_UNROLL
   for (int j = 0; j < V; ++j) {
-#pragma unroll
+    MPT_UNROLL
     for (int k = 0; k < vector_length; ++k) dy[j][k] = gradient(a.log, y[j][k], dy[j][k], sum);
   }
   store_row(a.out, a.out_type, row, dy);
@@ -105,9 +105,9 @@ __global__ void __launch_bounds__(row_threads) rows_long(SoftmaxArgs a, RowAcces
   for (int32_t begin = 0; begin < a.n; begin += tile) {
     const Row part = row.from(begin);
     load_row(a.x, a.x_type, part, minus_infinity(), x);
-#pragma unroll
+    MPT_UNROLL
     for (int j = 0; j < tile_vectors; ++j) {
-#pragma unroll
+      MPT_UNROLL
       for (int k = 0; k < vector_length; ++k) x[j][k] = a.log ? (x[j][k] - top) - last : exp_f32(x[j][k] - top) * last;
     }
     store_row(a.out, a.out_type, part, x);
@@ -129,9 +129,9 @@ __global__ void __launch_bounds__(row_threads) rows_long_grad(SoftmaxArgs a, Row
     const Row part = row.from(begin);
     load_row(a.x, a.x_type, part, 0, y);
     load_row(a.dy, a.dy_type, part, 0, dy);
-#pragma unroll
+    MPT_UNROLL
     for (int j = 0; j < tile_vectors; ++j) {
-#pragma unroll
+      MPT_UNROLL
       for (int k = 0; k < vector_length; ++k) dy[j][k] = gradient(a.log, y[j][k], dy[j][k], sum);
     }
     store_row(a.out, a.out_type, part, dy);
@@ -150,13 +150,13 @@ struct Column {
   __device__ __forceinline__ void load(const void* tensor, Element type, int32_t first, float fill,
                                        float (&x)[1][vector_length]) const {
     int64_t at[vector_length];
-#pragma unroll
+    MPT_UNROLL
     for (int k = 0; k < vector_length; ++k) at[k] = start + (first + k) * inner;
     load_elements(tensor, type, at, n - first, fill, x[0]);
   }
   __device__ __forceinline__ void store(void* tensor, Element type, int32_t first,
                                         const float (&x)[1][vector_length]) const {
-#pragma unroll
+    MPT_UNROLL
     for (int k = 0; k < vector_length; ++k)
       if (first + k < n) store_element(tensor, type, start + (first + k) * inner, x[0][k]);
   }
@@ -189,7 +189,7 @@ __global__ void __launch_bounds__(most_lines* warp_size) columns(SoftmaxArgs a) 
   const float last = a.log ? log_f32(sum) : 1 / sum;
   for (int32_t first = line * vector_length; first < column.n; first += lines * vector_length) {
     column.load(a.x, a.x_type, first, minus_infinity(), x);
-#pragma unroll
+    MPT_UNROLL
     for (int k = 0; k < vector_length; ++k) x[0][k] = a.log ? (x[0][k] - top) - last : exp_f32(x[0][k] - top) * last;
     column.store(a.out, a.out_type, first, x);
   }
@@ -213,7 +213,7 @@ __global__ void __launch_bounds__(most_lines* warp_size) columns_grad(SoftmaxArg
   for (int32_t first = line * vector_length; first < column.n; first += lines * vector_length) {
     column.load(a.x, a.x_type, first, 0, y);
     column.load(a.dy, a.dy_type, first, 0, dy);
-#pragma unroll
+    MPT_UNROLL
     for (int k = 0; k < vector_length; ++k) dy[0][k] = gradient(a.log, y[0][k], dy[0][k], sum);
     column.store(a.out, a.out_type, first, dy);
   }
