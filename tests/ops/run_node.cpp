@@ -171,7 +171,8 @@ Backend& ref_backend() {
 Backend& tested_backend(int variant) {
   const std::string device = tested_device();
   if (device == "cpu") return cpu_backend(variant);
-  static std::map<int, std::unique_ptr<Backend>> made;
+  // Never destroyed: what the emulation keeps may be gone before.
+  static auto& made = *new std::map<int, std::unique_ptr<Backend>>;
   std::unique_ptr<Backend>& backend = made[device == "emu" ? variant : 0];
   if (!backend) backend = make_backend(device == "emu" ? "emu:" + std::to_string(variant) : device, {});
   return *backend;
