@@ -31,10 +31,12 @@ if(NOT MPT_HAVE_CUDA)
   return()
 endif()
 
-# cuDNN by its headers and the graph API's frontend, which is headers alone: from the system or from ./dev's environment.
-find_path(MPT_CUDNN_INCLUDE cudnn.h HINTS ${CUDAToolkit_INCLUDE_DIRS} ${PROJECT_SOURCE_DIR}/.venv/include)
+# cuDNN by its headers and the graph API's frontend, which is headers alone: from the system or from ./dev's environment. The
+# library itself is looked for when the first plan is made; here only for the tests.
+file(GLOB venv_includes ${PROJECT_SOURCE_DIR}/.venv/include ${PROJECT_SOURCE_DIR}/.venv/lib/python3*/site-packages/include)
+find_path(MPT_CUDNN_INCLUDE cudnn.h HINTS ${CUDAToolkit_INCLUDE_DIRS} ${venv_includes})
 find_library(MPT_CUDNN_LIBRARY NAMES cudnn libcudnn.so.9 HINTS ${CUDAToolkit_LIBRARY_DIR} ${CUDAToolkit_LIBRARY_ROOT}/lib)
-find_path(MPT_CUDNN_FRONTEND cudnn_frontend.h PATHS ${PROJECT_SOURCE_DIR}/.venv/include ${MPT_CUDNN_FRONTEND_DIR})
+find_path(MPT_CUDNN_FRONTEND cudnn_frontend.h HINTS ${venv_includes})
 
 # CMake 3.25 does not know that nvcc compiles C++20.
 if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
@@ -42,6 +44,23 @@ if(NOT CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
   set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION -std=c++20)
 endif()
 set(CMAKE_CUDA_STANDARD 20)
+# The files that know cuDNN, which the tests of its plans need without the rest.
+set(cudnn_sources ${PROJECT_SOURCE_DIR}/src/backend/cuda/lib/dnn_cudnn.cpp ${PROJECT_SOURCE_DIR}/src/backend/cuda/lib/cudnn_library.cpp)
+list(REMOVE_ITEM cuda_libraries ${cudnn_sources})
+set(MPT_HAVE_CUDNN OFF)
+add_library(mpt_cudnn OBJECT ${cudnn_sources})
+target_compile_definitions(mpt_cudnn PRIVATE MPT_BUILD)
+target_include_directories(mpt_cudnn PRIVATE
+  ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR})
+target_link_libraries(mpt_cudnn PRIVATE mpt_internal CUDA::cudart_static)
+if(MPT_CUDNN_INCLUDE AND MPT_CUDNN_FRONTEND)
+  set(MPT_HAVE_CUDNN ON)
+  target_compile_definitions(mpt_cudnn PRIVATE MPT_HAVE_CUDNN)
+  target_include_directories(mpt_cudnn SYSTEM PRIVATE ${MPT_CUDNN_INCLUDE} ${MPT_CUDNN_FRONTEND})
+else()
+  message(STATUS "cuDNN 9's headers and its frontend: not found, attention uses the library's own kernels")
+endif()
+
 add_library(mpt_cuda SHARED ${MPT_CUDA_SOURCES} ${cuda_libraries} ${MPT_CUDA_KERNELS})
 # No fused operations but those that are written: the same bits as on the host. Registers and spills are printed.
 target_compile_options(mpt_cuda PRIVATE
@@ -51,13 +70,7 @@ target_include_directories(mpt_cuda PRIVATE
   ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR})
 target_link_libraries(mpt_cuda PRIVATE
   mpt_static CUDA::cudart_static CUDA::cublasLt)
-if(MPT_CUDNN_INCLUDE AND MPT_CUDNN_LIBRARY AND MPT_CUDNN_FRONTEND)
-  target_compile_definitions(mpt_cuda PRIVATE MPT_HAVE_CUDNN)
-  target_include_directories(mpt_cuda SYSTEM PRIVATE ${MPT_CUDNN_INCLUDE} ${MPT_CUDNN_FRONTEND})
-  target_link_libraries(mpt_cuda PRIVATE ${MPT_CUDNN_LIBRARY})
-else()
-  message(STATUS "cuDNN 9 and its frontend: not found, attention uses the library's own kernels")
-endif()
+target_link_libraries(mpt_cuda PRIVATE mpt_cudnn ${CMAKE_DL_LIBS})
 target_link_options(mpt_cuda PRIVATE
   -Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/mpt_cuda.map -Wl,--exclude-libs,ALL -Wl,--as-needed -Wl,--no-undefined)
 set_target_properties(mpt_cuda PROPERTIES

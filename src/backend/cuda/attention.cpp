@@ -4,6 +4,7 @@
 #include "backend/cuda/kernels.h"
 #include "backend/cuda/registry.h"
 #include "kernels/attention.h"
+#include "kernels/attention_padding.h"
 
 namespace mpt::cuda {
 namespace {
@@ -220,8 +221,10 @@ std::unique_ptr<Dnn::Plan> dnn_plan(const Graph& graph, const Node& node, const 
 }
 
 bool supports_dnn(const Graph& graph, const Node& node, const Target& target) {
-  return target.dnn != nullptr && fits_dnn(graph, node) && supports_own(graph, node, target) &&
-         dnn_plan(graph, node, target) != nullptr;
+  if (target.dnn == nullptr || !fits_dnn(graph, node) || !supports_own(graph, node, target)) return false;
+  const std::unique_ptr<Dnn::Plan> plan = dnn_plan(graph, node, target);
+  // A deterministic backward pass may keep the gradients of all scores: long sequences are better off slow than out of memory.
+  return plan != nullptr && plan->workspace_bytes() <= target.device.properties().memory_bytes / 8;
 }
 
 class DnnAttention final : public Kernel {
@@ -237,7 +240,7 @@ class DnnAttention final : public Kernel {
   const char* implementation() const override { return gradient_ ? "attention_grad.cudnn" : "attention.cudnn"; }
   uint64_t scratch_bytes() const override {
     const uint64_t own = gradient_ ? own_grad_scratch(problem_) : 0;
-    return std::max(plan_->workspace_bytes() + workspace_alignment, own);
+    return std::max(lengths_offset() + 2 * lengths_bytes() + workspace_alignment, own);
   }
 
   void run(const KernelArgs& args) const override {
@@ -247,7 +250,6 @@ class DnnAttention final : public Kernel {
     o.q = args.inputs[q_in];
     o.k = at(args.inputs[packed ? q_in : k_in], p.k);
     o.v = at(args.inputs[packed ? q_in : v_in], p.v);
-    if (p.has_lengths) o.lengths = static_cast<const int32_t*>(args.inputs[lengths_in]);
     if (gradient_) {
       // Only read: the interface has one pointer for both directions.
       o.out = const_cast<void*>(args.inputs[out_in]);
@@ -268,14 +270,43 @@ class DnnAttention final : public Kernel {
       bits |= reinterpret_cast<uintptr_t>(pointer);
     if (bits % 16 != 0) return gradient_ ? run_own_grad(p, args, stream_) : run_own(p, args, stream_);
     const auto scratch = reinterpret_cast<uintptr_t>(args.scratch);
-    o.workspace = reinterpret_cast<void*>((scratch + workspace_alignment - 1) / workspace_alignment *
-                                          workspace_alignment);
+    const uintptr_t base = (scratch + workspace_alignment - 1) / workspace_alignment * workspace_alignment;
+    o.workspace = reinterpret_cast<void*>(base);
+    if (!p.has_lengths) return plan_->run(stream_, o);
+
+    AttentionLengthsArgs lengths;
+    lengths.lengths = static_cast<const int32_t*>(args.inputs[lengths_in]);
+    lengths.query_lengths = reinterpret_cast<int32_t*>(base + lengths_offset());
+    lengths.key_lengths = reinterpret_cast<int32_t*>(base + lengths_offset() + lengths_bytes());
+    lengths.batch = static_cast<int32_t>(p.batch);
+    lengths.queries = static_cast<int32_t>(p.queries);
+    lengths.keys = static_cast<int32_t>(p.keys);
+    attention_lengths(lengths, stream_);
+    o.lengths = lengths.key_lengths;
+    o.query_lengths = lengths.query_lengths;
     plan_->run(stream_, o);
+    AttentionPaddingArgs padding;
+    padding.shape = shape_of(p, args);
+    padding.queries = heads_of(args.outputs[0], gradient_ ? p.dq : p.out, p.head_size);
+    if (gradient_) {
+      padding.dk = heads_of(args.outputs[packed ? 0 : 1], p.dk, p.head_size);
+      padding.dv = heads_of(args.outputs[packed ? 0 : 2], p.dv, p.head_size);
+    } else {
+      padding.logsumexp = static_cast<float*>(args.outputs[1]);
+    }
+    attention_padding(padding, stream_);
   }
 
  private:
   static constexpr uint64_t workspace_alignment = 256;
 
+  // Behind cuDNN's workspace: the lengths of queries and of keys.
+  uint64_t lengths_offset() const {
+    return (plan_->workspace_bytes() + workspace_alignment - 1) / workspace_alignment * workspace_alignment;
+  }
+  uint64_t lengths_bytes() const {
+    return problem_.has_lengths ? static_cast<uint64_t>(problem_.batch) * sizeof(int32_t) : 0;
+  }
   const void* at(const void* tensor, const Rows& rows) const {
     return static_cast<const char*>(tensor) + rows.offset * static_cast<int64_t>(size_);
   }

@@ -1,2 +1,2 @@
 #include "backend/cuda/lib/device_cuda.h"
-namespace mpt::cuda { std::unique_ptr<Blas> make_cublaslt() { return nullptr; } std::unique_ptr<Dnn> make_cudnn() { return nullptr; } }
+namespace mpt::cuda { std::unique_ptr<Blas> make_cublaslt() { return nullptr; } }

@@ -21,7 +21,7 @@ struct AttentionProblem {
   int64_t batch = 0, heads = 0, kv_heads = 0, q_time = 0, kv_time = 0, head_size = 0;
   double scale = 1;
   bool causal = false;   // query t sees keys up to t (aligned at the top left)
-  bool lengths = false;  // of keys: int32 [batch]; keys beyond have no weight
+  bool lengths = false;  // of keys: int32 [batch], 1 .. kv_time; keys beyond have no weight, their gradients are undefined
   Layout q, k, v, out;
   Layout dq, dk, dv, dout;  // backward only
 };
@@ -30,7 +30,8 @@ struct AttentionOperands {
   const void *q = nullptr, *k = nullptr, *v = nullptr;
   void* out = nullptr;           // written forward, read backward
   float* logsumexp = nullptr;    // [batch, heads, q_time], natural logarithm of scale q k^T's sums
-  const int32_t* lengths = nullptr;
+  const int32_t* lengths = nullptr;        // of keys
+  const int32_t* query_lengths = nullptr;  // with lengths only: [batch], all q_time
   const void* dout = nullptr;
   void *dq = nullptr, *dk = nullptr, *dv = nullptr;
   void* workspace = nullptr;  // aligned to 256 bytes
