@@ -173,8 +173,9 @@ Backend& tested_backend(int variant) {
   if (device == "cpu") return cpu_backend(variant);
   // Never destroyed: what the emulation keeps may be gone before.
   static auto& made = *new std::map<int, std::unique_ptr<Backend>>;
-  std::unique_ptr<Backend>& backend = made[device == "emu" ? variant : 0];
-  if (!backend) backend = make_backend(device == "emu" ? "emu:" + std::to_string(variant) : device, {});
+  const bool emulated = device.starts_with("emu");
+  std::unique_ptr<Backend>& backend = made[emulated ? variant : 0];
+  if (!backend) backend = make_backend(emulated ? device + ":" + std::to_string(variant) : device, {});
   return *backend;
 }
 

@@ -13,12 +13,16 @@ namespace mpt::test {
 #if defined(MPT_HAVE_EMULATION)
 namespace {
 
+std::unique_ptr<Backend> emulated(int index, bool dnn) {
+  cuda::EmulationOptions options;
+  options.seed = static_cast<uint64_t>(index) + 1;
+  options.dnn = dnn;
+  return cuda::make_backend(cuda::make_emulation(options));
+}
+
 const bool registered = [] {
-  register_device("emu", [](const BackendOptions&, int index) {
-    cuda::EmulationOptions options;
-    options.seed = static_cast<uint64_t>(index) + 1;
-    return cuda::make_backend(cuda::make_emulation(options));
-  });
+  register_device("emu", [](const BackendOptions&, int index) { return emulated(index, true); });
+  register_device("emu-without-cudnn", [](const BackendOptions&, int index) { return emulated(index, false); });
   return true;
 }();
 

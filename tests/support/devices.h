@@ -1,6 +1,6 @@
 // Backends that tests make by the name of their device. Every test program knows one more than the library: "emu",
 // the CUDA backend over the emulation of its libraries, where the build has it; "emu:3" is another order in which
-// threads run.
+// threads run, and "emu-without-cudnn" is a machine that lacks it.
 #pragma once
 
 #include <memory>

@@ -5,7 +5,7 @@
 namespace mpt::cuda {
 
 Libraries make_emulation(const EmulationOptions& options) {
-  return {emu::make_device(options), emu::make_blas(), emu::make_dnn()};
+  return {emu::make_device(options), emu::make_blas(), options.dnn ? emu::make_dnn() : nullptr};
 }
 
 }  // namespace mpt::cuda

@@ -13,6 +13,7 @@ struct EmulationOptions {
   uint64_t memory_bytes = uint64_t{4} << 30;
   // "Asynchronous" work runs as late as the rules allow (the default), or at once.
   bool late = true;
+  bool dnn = true;    // false: as on a machine without cuDNN
   uint64_t seed = 1;  // of the order in which threads and warps of a block run
 };
 

@@ -38,17 +38,17 @@ class Attention {
   // Chooses a plan as the heuristics have it. All FP32 within, and the same bits every time. Without a handle: for the device
   // that was described to the graph, as far as that goes.
   fe::error_t choose(cudnnHandle_t handle) {
-    if (const auto error = graph_.validate(); error.is_bad()) return error;
-    if (const auto error = graph_.build_operation_graph(handle); error.is_bad()) return error;
-    if (const auto error = graph_.create_execution_plans({fe::HeurMode_t::A}); error.is_bad()) return error;
+    if (auto error = graph_.validate(); error.is_bad()) return error;
+    if (auto error = graph_.build_operation_graph(handle); error.is_bad()) return error;
+    if (auto error = graph_.create_execution_plans({fe::HeurMode_t::A}); error.is_bad()) return error;
     graph_.deselect_numeric_notes({fe::NumericalNote_t::NONDETERMINISTIC, fe::NumericalNote_t::DOWN_CONVERT_INPUTS,
                                    fe::NumericalNote_t::REDUCED_PRECISION_REDUCTION});
     return graph_.check_support();
   }
   fe::error_t build() {
-    if (const auto error = graph_.build_plans(fe::BuildPlanPolicy_t::HEURISTICS_CHOICE); error.is_bad()) return error;
+    if (auto error = graph_.build_plans(fe::BuildPlanPolicy_t::HEURISTICS_CHOICE); error.is_bad()) return error;
     int64_t bytes = 0;
-    const auto error = graph_.get_workspace_size(bytes);
+    auto error = graph_.get_workspace_size(bytes);
     workspace_bytes_ = static_cast<uint64_t>(bytes);
     return error;
   }
@@ -161,7 +161,7 @@ class CudnnPlan final : public Dnn::Plan {
   void run(Stream stream, const AttentionOperands& operands) const override {
     const cudnnStatus_t status = cudnnSetStream(handle_->get(), static_cast<cudaStream_t>(stream));
     if (status != CUDNN_STATUS_SUCCESS) fail(MPT_ERROR_DEVICE, "cuDNN: %s", cudnnGetErrorString(status));
-    if (const auto error = attention_->run(handle_->get(), operands); error.is_bad())
+    if (auto error = attention_->run(handle_->get(), operands); error.is_bad())
       fail(MPT_ERROR_DEVICE, "cuDNN: attention: %s", error.get_message().c_str());
   }
 
@@ -234,12 +234,13 @@ std::string cudnn_refusal(const AttentionProblem& problem, bool backward, const 
   try {
     const auto properties = std::make_shared<fe::DeviceProperties>();
     const std::vector<uint8_t> bytes(device.properties.begin(), device.properties.end());
-    if (const auto error = properties->deserialize(bytes); error.is_bad()) return error.get_message();
+    if (auto error = properties->deserialize(bytes); error.is_bad()) return error.get_message();
     Attention attention(problem, backward);
     attention.graph().set_device_properties(properties);
     attention.graph().set_sm_version(device.capability);
-    const auto error = attention.choose(nullptr);
-    return error.is_bad() ? error.get_message() + " " : std::string();
+    auto error = attention.choose(nullptr);
+    if (error.is_good()) return {};
+    return error.get_message().empty() ? "refused" : error.get_message();
   } catch (const std::exception& e) {
     return e.what();
   }
