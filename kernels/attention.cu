@@ -6,7 +6,6 @@
 namespace mpt::cuda {
 namespace {
 
-
 template <int D>
 struct Tiling {
   static constexpr int rows_per_thread = 8, queries = 8 * rows_per_thread, keys = 64;
@@ -14,14 +13,14 @@ struct Tiling {
   // Values take the place of keys where both would leave room for one block on a multiprocessor only.
   static constexpr bool one_buffer = D > 64;
   static constexpr int blocks = one_buffer ? 2 : 3;  // a multiprocessor holds
-  static constexpr int floats =
-      (queries + (one_buffer ? 1 : 2) * keys) * padded(D) + queries * padded(keys);
+  static constexpr int floats = (queries + (one_buffer ? 1 : 2) * keys) * padded(D) + queries * padded(keys);
 };
 
 // A block goes with a block of queries of one head through the keys. Heads wider than D are walked in chunks of D columns for
 // the scores, and each chunk of the output has a block of its own.
 template <int D>
-__global__ void __launch_bounds__(attention_threads, Tiling<D>::blocks) attention_kernel(AttentionArgs args, int64_t tasks) {
+__global__ void __launch_bounds__(attention_threads, Tiling<D>::blocks)
+    attention_kernel(AttentionArgs args, int64_t tasks) {
   using T = Tiling<D>;
   constexpr int R = T::rows_per_thread, N = T::keys / attention_x, C = T::columns_per_thread;
   MPT_DYNAMIC_SHARED(float, shared);
@@ -67,11 +66,9 @@ __global__ void __launch_bounds__(attention_threads, Tiling<D>::blocks) attentio
       for (int chunk = 0; chunk < chunks; ++chunk) {
         const int columns = smaller(s.head_size - chunk * D, D);
         __syncthreads();  // nobody reads the last tiles any more
-        if (chunks > 1 || key == 0)
-          load_tile<T::queries, D>(q_tile, args.q, q_first + chunk * D, rows, columns);
+        if (chunks > 1 || key == 0) load_tile<T::queries, D>(q_tile, args.q, q_first + chunk * D, rows, columns);
         load_tile<T::keys, D>(k_tile, args.k, k_first + chunk * D, count, columns);
-        if (!T::one_buffer)
-          load_tile<T::keys, D>(v_tile, args.v, v_first, count, smaller(s.head_size - own * D, D));
+        if (!T::one_buffer) load_tile<T::keys, D>(v_tile, args.v, v_first, count, smaller(s.head_size - own * D, D));
         __syncthreads();
         multiply_rows<D>(scores, q_tile + y * R * padded(D), k_tile + x * padded(D), columns);
       }

@@ -9,8 +9,6 @@ namespace {
 // ds = scale p (dp - delta) the gradients are dq = ds k, dk = ds^T q and dv = p^T dout. Two kernels: dq by blocks of queries,
 // dk and dv by blocks of keys, each adding up in the order of the other side's blocks.
 
-
-
 // rows: of the block's own side; columns: of the other side, a step.
 template <int D>
 struct Tiling {
@@ -44,7 +42,8 @@ __global__ void __launch_bounds__(attention_threads) delta_kernel(AttentionGradA
 __device__ __forceinline__ float base_of(float logsumexp) { return logsumexp == -infinity ? infinity : logsumexp; }
 
 template <int D>
-__global__ void __launch_bounds__(attention_threads, Tiling<D>::blocks) query_gradient_kernel(AttentionGradArgs args, int64_t tasks) {
+__global__ void __launch_bounds__(attention_threads, Tiling<D>::blocks)
+    query_gradient_kernel(AttentionGradArgs args, int64_t tasks) {
   using T = Tiling<D>;
   constexpr int R = T::rows_per_thread, N = T::columns / attention_x, C = T::columns_per_thread;
   MPT_DYNAMIC_SHARED(float, shared);
@@ -125,7 +124,8 @@ __global__ void __launch_bounds__(attention_threads, Tiling<D>::blocks) query_gr
 
 // Rows of the tiles are keys here, columns are queries: of all heads that share the keys, one head after the other.
 template <int D>
-__global__ void __launch_bounds__(attention_threads, Tiling<D>::blocks) key_gradient_kernel(AttentionGradArgs args, int64_t tasks) {
+__global__ void __launch_bounds__(attention_threads, Tiling<D>::blocks)
+    key_gradient_kernel(AttentionGradArgs args, int64_t tasks) {
   using T = Tiling<D>;
   constexpr int R = T::rows_per_thread, N = T::columns / attention_x, C = T::columns_per_thread;
   MPT_DYNAMIC_SHARED(float, shared);
@@ -179,8 +179,8 @@ __global__ void __launch_bounds__(attention_threads, Tiling<D>::blocks) key_grad
                                   columns);
             loaded = true;
           }
-          load_tile<T::columns, D>(q_tile, args.q, b * args.q.batch + query * args.q.time + q_column + chunk * D,
-                                   count, columns);
+          load_tile<T::columns, D>(q_tile, args.q, b * args.q.batch + query * args.q.time + q_column + chunk * D, count,
+                                   columns);
           load_tile<T::columns, D>(dout_tile, args.dout,
                                    b * args.dout.batch + query * args.dout.time + q_column + chunk * D, count, columns);
           __syncthreads();
@@ -202,13 +202,13 @@ __global__ void __launch_bounds__(attention_threads, Tiling<D>::blocks) key_grad
           }
         }
         __syncwarp();
-        multiply_columns<T::columns, D>(dv, weights + y * R * padded(T::columns), dout_tile + first_column<C>(x), count);
+        multiply_columns<T::columns, D>(dv, weights + y * R * padded(T::columns), dout_tile + first_column<C>(x),
+                                        count);
         __syncwarp();
         MPT_UNROLL
         for (int r = 0; r < R; ++r) {
           MPT_UNROLL
-          for (int n = 0; n < N; ++n)
-            weights[(y * R + r) * padded(T::columns) + x + n * attention_x] = scores[r][n];
+          for (int n = 0; n < N; ++n) weights[(y * R + r) * padded(T::columns) + x + n * attention_x] = scores[r][n];
         }
         __syncwarp();
         multiply_columns<T::columns, D>(dk, weights + y * R * padded(T::columns), q_tile + first_column<C>(x), count);

@@ -43,16 +43,14 @@ __global__ void padding_kernel(AttentionPaddingArgs args, int64_t blocks, int64_
 }  // namespace
 
 void attention_lengths(const AttentionLengthsArgs& args, Stream stream) {
-  if (args.batch > 0)
-    launch(lengths_kernel, dim3(blocks_for(args.batch, threads)), dim3(threads), 0, stream, args);
+  if (args.batch > 0) launch(lengths_kernel, dim3(blocks_for(args.batch, threads)), dim3(threads), 0, stream, args);
 }
 
 void attention_padding(const AttentionPaddingArgs& args, Stream stream) {
   const AttentionShape& s = args.shape;
   const int64_t times = s.queries > s.keys ? s.queries : s.keys;
   const int64_t blocks = (times + times_per_block - 1) / times_per_block, tasks = s.batch * blocks;
-  if (tasks > 0)
-    launch(padding_kernel, dim3(blocks_for(tasks, 1)), dim3(threads), 0, stream, args, blocks, tasks);
+  if (tasks > 0) launch(padding_kernel, dim3(blocks_for(tasks, 1)), dim3(threads), 0, stream, args, blocks, tasks);
 }
 
 }  // namespace mpt::cuda

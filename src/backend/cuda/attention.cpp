@@ -90,8 +90,8 @@ HeadRows<Pointer> heads_of(Pointer tensor, const Rows& rows, int64_t head_size) 
   heads.batch = rows.batch;
   heads.time = rows.time;
   heads.type = rows.type;
-  heads.vector = address % 16 == 0 && rows.batch * size % 16 == 0 && rows.time * size % 16 == 0 &&
-                 head_size * size % 16 == 0;
+  heads.vector =
+      address % 16 == 0 && rows.batch * size % 16 == 0 && rows.time * size % 16 == 0 && head_size * size % 16 == 0;
   return heads;
 }
 
@@ -264,9 +264,8 @@ class DnnAttention final : public Kernel {
     }
     // Buffers of users may lie anywhere; cuDNN's kernels load 16 bytes at once.
     uintptr_t bits = 0;
-    for (const void* pointer : {o.q, o.k, o.v, static_cast<const void*>(o.out), o.dout,
-                                static_cast<const void*>(o.dq), static_cast<const void*>(o.dk),
-                                static_cast<const void*>(o.dv)})
+    for (const void* pointer : {o.q, o.k, o.v, static_cast<const void*>(o.out), o.dout, static_cast<const void*>(o.dq),
+                                static_cast<const void*>(o.dk), static_cast<const void*>(o.dv)})
       bits |= reinterpret_cast<uintptr_t>(pointer);
     if (bits % 16 != 0) return gradient_ ? run_own_grad(p, args, stream_) : run_own(p, args, stream_);
     const auto scratch = reinterpret_cast<uintptr_t>(args.scratch);

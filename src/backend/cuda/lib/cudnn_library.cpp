@@ -14,10 +14,10 @@ void* find(const char* name) {
 
 }  // namespace
 
-#define MPT_FORWARD(type, name, parameters, arguments, otherwise)         \
-  extern "C" type CUDNNWINAPI name parameters {                           \
+#define MPT_FORWARD(type, name, parameters, arguments, otherwise)                \
+  extern "C" type CUDNNWINAPI name parameters {                                  \
     static const auto function = reinterpret_cast<decltype(&name)>(find(#name)); \
-    return function == nullptr ? otherwise : function arguments;          \
+    return function == nullptr ? otherwise : function arguments;                 \
   }
 #define MPT_FORWARD_STATUS(name, parameters, arguments) \
   MPT_FORWARD(cudnnStatus_t, name, parameters, arguments, CUDNN_STATUS_NOT_INITIALIZED)

@@ -20,16 +20,17 @@ struct AttentionProblem {
   DType type = DType::f16;
   int64_t batch = 0, heads = 0, kv_heads = 0, q_time = 0, kv_time = 0, head_size = 0;
   double scale = 1;
-  bool causal = false;   // query t sees keys up to t (aligned at the top left)
-  bool lengths = false;  // of keys: int32 [batch], 1 .. kv_time; keys beyond have no weight, their gradients are undefined
+  bool causal = false;  // query t sees keys up to t (aligned at the top left)
+  bool lengths =
+      false;  // of keys: int32 [batch], 1 .. kv_time; keys beyond have no weight, their gradients are undefined
   Layout q, k, v, out;
   Layout dq, dk, dv, dout;  // backward only
 };
 
 struct AttentionOperands {
   const void *q = nullptr, *k = nullptr, *v = nullptr;
-  void* out = nullptr;           // written forward, read backward
-  float* logsumexp = nullptr;    // [batch, heads, q_time], natural logarithm of scale q k^T's sums
+  void* out = nullptr;                     // written forward, read backward
+  float* logsumexp = nullptr;              // [batch, heads, q_time], natural logarithm of scale q k^T's sums
   const int32_t* lengths = nullptr;        // of keys
   const int32_t* query_lengths = nullptr;  // with lengths only: [batch], all q_time
   const void* dout = nullptr;

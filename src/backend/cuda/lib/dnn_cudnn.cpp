@@ -21,8 +21,19 @@ namespace fe = cudnn_frontend;
 using Tensor = std::shared_ptr<fe::graph::Tensor_attributes>;
 using TensorAttributes = fe::graph::Tensor_attributes;
 
-enum Uid : int64_t { q_uid = 1, k_uid, v_uid, out_uid, stats_uid, lengths_uid, query_lengths_uid, dout_uid, dq_uid,
-                     dk_uid, dv_uid };
+enum Uid : int64_t {
+  q_uid = 1,
+  k_uid,
+  v_uid,
+  out_uid,
+  stats_uid,
+  lengths_uid,
+  query_lengths_uid,
+  dout_uid,
+  dq_uid,
+  dk_uid,
+  dv_uid
+};
 
 class Attention {
  public:
@@ -181,8 +192,8 @@ class Cudnn final : public Dnn {
   static Key key_of(const AttentionProblem& p, bool backward) {
     Key key{};
     std::size_t n = 0;
-    for (int64_t x : {static_cast<int64_t>(backward), static_cast<int64_t>(p.type), p.batch, p.heads, p.kv_heads, p.q_time,
-                      p.kv_time, p.head_size, std::bit_cast<int64_t>(p.scale), static_cast<int64_t>(p.causal),
+    for (int64_t x : {static_cast<int64_t>(backward), static_cast<int64_t>(p.type), p.batch, p.heads, p.kv_heads,
+                      p.q_time, p.kv_time, p.head_size, std::bit_cast<int64_t>(p.scale), static_cast<int64_t>(p.causal),
                       static_cast<int64_t>(p.lengths)})
       key[n++] = x;
     for (const AttentionProblem::Layout* l : {&p.q, &p.k, &p.v, &p.out, &p.dq, &p.dk, &p.dv, &p.dout})
@@ -205,19 +216,19 @@ class Cudnn final : public Dnn {
 
   std::shared_ptr<const Attention> make(const AttentionProblem& problem, bool backward) {
     if (copies_from_host(problem, backward)) return nullptr;
-    if (handle_ == nullptr) handle_ = std::make_shared<Handle>();
     try {
+      if (handle_ == nullptr) handle_ = std::make_shared<Handle>();
       auto attention = std::make_shared<Attention>(problem, backward);
       if (attention->choose(handle_->get()).is_bad() || attention->build().is_bad()) return nullptr;
       return attention;
-    } catch (const std::exception&) {  // the frontend throws where it meets a cuDNN that lacks what it needs
+    } catch (const std::exception&) {  // a cuDNN that the driver is too old for, or that lacks what is asked of it
       return nullptr;
     }
   }
 
   static constexpr std::size_t most_plans = 256;
   std::mutex mutex_;
-  std::shared_ptr<const Handle> handle_;                     // made with the first plan
+  std::shared_ptr<const Handle> handle_;                   // made with the first plan
   std::map<Key, std::shared_ptr<const Attention>> plans_;  // null: refused
 };
 
