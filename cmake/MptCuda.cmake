@@ -52,7 +52,8 @@ add_library(mpt_cudnn OBJECT ${cudnn_sources})
 target_compile_definitions(mpt_cudnn PRIVATE MPT_BUILD)
 target_include_directories(mpt_cudnn PRIVATE
   ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR})
-target_link_libraries(mpt_cudnn PRIVATE mpt_internal CUDA::cudart_static)
+target_include_directories(mpt_cudnn SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
+target_link_libraries(mpt_cudnn PRIVATE mpt_internal)
 if(MPT_CUDNN_INCLUDE AND MPT_CUDNN_FRONTEND)
   set(MPT_HAVE_CUDNN ON)
   target_compile_definitions(mpt_cudnn PRIVATE MPT_HAVE_CUDNN)
@@ -70,7 +71,8 @@ target_include_directories(mpt_cuda PRIVATE
   ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR})
 target_link_libraries(mpt_cuda PRIVATE
   mpt_static CUDA::cudart_static CUDA::cublasLt)
-target_link_libraries(mpt_cuda PRIVATE mpt_cudnn ${CMAKE_DL_LIBS})
+target_sources(mpt_cuda PRIVATE $<TARGET_OBJECTS:mpt_cudnn>)
+target_link_libraries(mpt_cuda PRIVATE ${CMAKE_DL_LIBS})
 target_link_options(mpt_cuda PRIVATE
   -Wl,--version-script=${PROJECT_SOURCE_DIR}/cmake/mpt_cuda.map -Wl,--exclude-libs,ALL -Wl,--as-needed -Wl,--no-undefined)
 set_target_properties(mpt_cuda PROPERTIES
