@@ -105,7 +105,10 @@ class Check {
     unsigned char* out = session_.to_device(out_);
     o.out = out;
     o.logsumexp = session_.to_device(logsumexp_);
-    if (c_.lengths) o.lengths = session_.to_device(lengths_);
+    if (c_.lengths) {
+      o.lengths = session_.to_device(lengths_);
+      o.query_lengths = session_.to_device(std::vector<int32_t>(lengths_.size(), static_cast<int32_t>(c_.q_time)));
+    }
     run(*forward, o);
     out_ = session_.to_host(out, out_.size());
     logsumexp_ = session_.to_host(o.logsumexp, logsumexp_.size());

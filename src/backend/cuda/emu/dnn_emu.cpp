@@ -39,8 +39,14 @@ class Attention {
     if (o.logsumexp || backward_)
       memory.check_device(o.logsumexp, static_cast<uint64_t>(p_.batch * p_.heads * p_.q_time) * sizeof(float),
                           "attention: logsumexp");
-    if (p_.lengths)
+    if (p_.lengths) {
       memory.check_device(o.lengths, static_cast<uint64_t>(p_.batch) * sizeof(int32_t), "attention: lengths");
+      memory.check_device(o.query_lengths, static_cast<uint64_t>(p_.batch) * sizeof(int32_t),
+                          "attention: query lengths");
+      for (int64_t b = 0; b < p_.batch; ++b)
+        if (o.lengths[b] < 1 || o.lengths[b] > p_.kv_time || o.query_lengths[b] != p_.q_time)
+          fail(MPT_ERROR_DEVICE, "emu: attention: lengths out of range");
+    }
     if (backward_) {
       check(memory, o.dout, p_.dout, p_.heads, p_.q_time, "dout");
       check(memory, o.dq, p_.dq, p_.heads, p_.q_time, "dq");
