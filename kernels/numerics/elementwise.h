@@ -45,8 +45,8 @@ enum class Ewise : uint8_t {
   count_
 };
 
-constexpr bool has_two_operands(Ewise e) { return e >= Ewise::add; }
-constexpr bool is_gradient(Ewise e) { return e >= Ewise::relu_grad; }
+MPT_HD constexpr bool has_two_operands(Ewise e) { return e >= Ewise::add; }
+MPT_HD constexpr bool is_gradient(Ewise e) { return e >= Ewise::relu_grad; }
 
 // One function each. NaN passes through all of them.
 namespace scalar {

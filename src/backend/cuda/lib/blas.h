@@ -38,7 +38,8 @@ struct BlasProblem {
   BlasEpilogue epilogue = BlasEpilogue::none;
   int64_t ldaux = 0, stride_aux = 0;
   DType bias_out_dtype = DType::f32;
-  // Every pointer and leading dimension is a multiple of this many bytes.
+  // The address of every matrix, each of a batch's too, and of bias and aux is a multiple of this many bytes. Leading
+  // dimensions need not be.
   int alignment = 16;
 };
 
