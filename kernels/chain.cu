@@ -32,16 +32,17 @@ struct Columns {
 
 // ---- inputs
 
+// dimensions: the input's.
 template <typename Index>
-__device__ __forceinline__ int64_t offset_of(const ChainInput& input, Index element) {
+__device__ __forceinline__ int64_t offset_of(const ChainDimension* dimensions, int rank, Index element) {
   int64_t offset = 0;
-  for (int d = input.rank - 1; d > 0; --d) {
-    const Index outer = quotient(element, input.size[d]);
-    const Index size = static_cast<Index>(input.size[d].value);
-    offset += static_cast<int64_t>(element - outer * size) * input.stride[d];
+  for (int d = rank - 1; d > 0; --d) {
+    const Index outer = quotient(element, dimensions[d].size);
+    const Index size = static_cast<Index>(dimensions[d].size.value);
+    offset += static_cast<int64_t>(element - outer * size) * dimensions[d].stride;
     element = outer;
   }
-  if (input.rank > 0) offset += static_cast<int64_t>(element) * input.stride[0];
+  if (rank > 0) offset += static_cast<int64_t>(element) * dimensions[0].stride;
   return offset;
 }
 
@@ -52,14 +53,14 @@ __device__ __forceinline__ uint32_t load_bits(const void* data, Element type, in
 
 // Elements [low, high) of the vector that begins at `element`, one by one; zeros beside them.
 template <typename Index>
-__device__ __forceinline__ void gather(const ChainInput& input, int64_t element, int low, int high, int64_t shift,
-                                       const Columns& columns) {
+__device__ __forceinline__ void gather(const ChainInput& input, const ChainDimension* dimensions, int64_t element,
+                                       int low, int high, int64_t shift, const Columns& columns) {
   const Element type = input.column.type;
   uint32_t bits[vector_length];
 #pragma unroll
   for (int j = 0; j < vector_length; ++j)
     bits[j] = j >= low && j < high
-                  ? load_bits(input.data, type, offset_of(input, static_cast<Index>(element + j)) - shift)
+                  ? load_bits(input.data, type, offset_of(dimensions, input.rank, static_cast<Index>(element + j)) - shift)
                   : 0u;
   if (type == Element::f32) {
     *columns.at(input.column.unit) = Words4{{bits[0], bits[1], bits[2], bits[3]}};
@@ -71,24 +72,24 @@ __device__ __forceinline__ void gather(const ChainInput& input, int64_t element,
 }
 
 template <typename Index>
-__device__ __forceinline__ void fetch(const ChainInput& input, int64_t first, int64_t element, int low, int high,
-                                      const Columns& columns) {
+__device__ __forceinline__ void fetch(const ChainInput& input, const ChainDimension* dimensions, int64_t first,
+                                      int64_t element, int low, int high, const Columns& columns) {
   const Element type = input.column.type;
   const int64_t shift = input.relative ? first : 0;
   const bool whole = low == 0 && high == vector_length;
   if (input.reads == ChainReads::vectors && whole) {
-    const int64_t offset = offset_of(input, static_cast<Index>(element)) - shift;
+    const int64_t offset = offset_of(dimensions, input.rank, static_cast<Index>(element)) - shift;
     const char* at = static_cast<const char*>(input.data) + offset * size_of_element(type);
     copy_unit(columns.at(input.column.unit), at);
     if (type == Element::f32) copy_unit(columns.at(input.column.unit + 1), at + 16);
   } else if (input.reads == ChainReads::one) {
-    uint32_t word = load_bits(input.data, type, offset_of(input, static_cast<Index>(element)) - shift);
+    uint32_t word = load_bits(input.data, type, offset_of(dimensions, input.rank, static_cast<Index>(element)) - shift);
     if (type != Element::f32) word |= word << 16;
     const Words4 words{{word, word, word, word}};
     *columns.at(input.column.unit) = words;
     if (type == Element::f32) *columns.at(input.column.unit + 1) = words;
   } else {
-    gather<Index>(input, element, low, high, shift, columns);
+    gather<Index>(input, dimensions, element, low, high, shift, columns);
   }
 }
 
@@ -213,7 +214,10 @@ __global__ void __launch_bounds__(256, 4) chain_kernel(const MPT_GRID_CONSTANT C
     const int64_t element = vector * vector_length;
     const int low = element < args.first ? static_cast<int>(args.first - element) : 0;
     const int high = end - element < vector_length ? static_cast<int>(end - element) : vector_length;
-    for (int i = 0; i < args.n_inputs; ++i) fetch<Index>(args.inputs[i], args.first, element, low, high, columns);
+    for (int i = 0; i < args.n_inputs; ++i) {
+      const ChainInput& input = args.inputs[i];
+      fetch<Index>(input, args.dimensions + input.outermost, args.first, element, low, high, columns);
+    }
     wait_for_copies();
 
     float a[vector_length], b[vector_length];
@@ -241,14 +245,16 @@ __global__ void __launch_bounds__(256, 4) chain_kernel(const MPT_GRID_CONSTANT C
 
 void chain(const ChainArgs& args, Stream stream) {
   if (args.count == 0) return;
-  // At most 48 KiB of shared memory, which need not be asked for; more threads only where several blocks fit.
+  // At most 48 KiB of shared memory, so that several blocks fit; chains beyond all measure get what they need.
   const int threads = args.units <= 12 ? 256 : args.units <= 24 ? 128 : args.units <= 48 ? 64 : 32;
   const int64_t first_vector = args.first / vector_length;
   const int64_t vectors = (args.first + args.count - 1) / vector_length - first_vector + 1;
   const unsigned blocks = blocks_for(vectors, threads, 0x7fffffff);
   const std::size_t shared = static_cast<std::size_t>(args.units) * threads * sizeof(Words4);
   const bool narrow = args.first + args.count < (int64_t{1} << 31) - vector_length;
-  launch(narrow ? chain_kernel<uint32_t> : chain_kernel<int64_t>, dim3(blocks), dim3(threads), shared, stream, args);
+  auto* const kernel = narrow ? chain_kernel<uint32_t> : chain_kernel<int64_t>;
+  if (shared > 48 << 10) allow_shared_memory(kernel, shared);
+  launch(kernel, dim3(blocks), dim3(threads), shared, stream, args);
 }
 
 }  // namespace mpt::cuda

@@ -10,7 +10,7 @@
 
 namespace mpt::cuda {
 
-constexpr int chain_max_rank = 8, chain_max_inputs = 9, chain_max_outputs = 4, chain_max_steps = 28;
+constexpr int chain_max_inputs = 24, chain_max_outputs = 8, chain_max_steps = 40, chain_max_dimensions = 64;
 
 // Eight neighbouring elements of a tensor are one vector, and a thread's work. A thread keeps vectors in columns of shared
 // memory that are its own: 16 bytes are one unit, two for FP32, one for 16-bit types, which stay as they are stored. The
@@ -28,14 +28,19 @@ enum class ChainReads : int8_t {
   elements
 };
 
+// One of an input's merged dimensions.
+struct ChainDimension {
+  Divisor size;
+  int64_t stride;
+};
+
 struct ChainInput {
   const void* data;
   ChainOperand column;
   ChainReads reads;
-  bool relative;  // data's first element is that of the range, not of the tensor
-  int8_t rank;    // merged dimensions, outermost first; 0: one element for all
-  Divisor size[chain_max_rank];
-  int64_t stride[chain_max_rank];
+  bool relative;    // data's first element is that of the range, not of the tensor
+  int8_t rank;      // 0: one element for all
+  int8_t outermost;  // in `dimensions`; the others follow it
 };
 
 struct ChainStep {
@@ -59,6 +64,7 @@ struct ChainArgs {
   int32_t n_inputs, n_steps;
   int32_t units;  // of shared memory for a thread
   ChainInput inputs[chain_max_inputs];
+  ChainDimension dimensions[chain_max_dimensions];  // of all inputs
   ChainStep steps[chain_max_steps];
   ChainOutput outputs[chain_max_outputs];
 };

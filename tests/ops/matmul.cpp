@@ -90,9 +90,14 @@ std::vector<OpCase> epilogues() {
   const Program residual{3, {{Ewise::add, 0, 1}, {Ewise::add, 3, 2}}, {4}};
   const Program dropped{2, {{Ewise::add, 0, 1}, {Ewise::dropout, 2, -1, 0.25f, 0, 8}}, {3}};
   const Program gradient{2, {{Ewise::gelu_grad, 0, 1}}, {2}};
+  const Program bias_gelu_tanh{2, {{Ewise::add, 1, 0}, {Ewise::gelu_tanh, 2}}, {3, 2}};
+  const Program gelu_tanh{1, {{Ewise::gelu_tanh, 0}}, {1}};
+  const Program gelu_tanh_gradient{2, {{Ewise::gelu_tanh_grad, 0, 1}}, {2}};
+  const Program relu_gradient{2, {{Ewise::relu_grad, 0, 1}}, {2}};
+  const Program residual_relu{3, {{Ewise::add, 0, 2}, {Ewise::add, 3, 1}, {Ewise::relu, 4}}, {5}};
   const Program scaled{1, {{Ewise::scale, 0, -1, 0.125f, 0}}, {1}};
   std::vector<OpCase> cases;
-  const int64_t sizes[][3] = {{1, 1, 1}, {5, 31, 7}, {65, 33, 129}, {130, 257, 40}};
+  const int64_t sizes[][3] = {{1, 1, 1}, {5, 31, 7}, {65, 33, 129}, {130, 257, 40}, {1, 16, 9}, {33, 40, 24}};
   for (const auto& [m, n, k] : sizes) {
     const std::string size = text({m, n, k});
     const Shape a{m, k}, b{n, k}, c{m, n}, row{n};
@@ -104,6 +109,13 @@ std::vector<OpCase> epilogues() {
     cases.push_back({"bias and residual " + size, {{a}, {b}, {row}, {c}}, product(false, true, residual), false});
     cases.push_back({"bias and dropout " + size, {{a}, {b}, {row}}, product(false, true, dropped), false});
     cases.push_back({"gelu gradient " + size, {{a}, {b}, {c}}, product(false, true, gradient), false});
+    cases.push_back(
+        {"bias and gelu_tanh " + size, {{a}, {b}, {row}}, product(false, true, bias_gelu_tanh), false});
+    cases.push_back({"gelu_tanh " + size, {{a}, {b}}, product(false, true, gelu_tanh), false});
+    cases.push_back({"gelu_tanh gradient " + size, {{a}, {b}, {c}}, product(false, true, gelu_tanh_gradient), false});
+    cases.push_back({"relu gradient " + size, {{a}, {b}, {c}}, product(false, true, relu_gradient), false});
+    cases.push_back(
+        {"bias, residual and relu " + size, {{a}, {b}, {row}, {c}}, product(false, true, residual_relu), false});
     cases.push_back({"scale " + size, {{a}, {b}}, product(false, true, scaled), false});
     cases.push_back({"TN scale " + size, {{{k, m}}, {{k, n}}}, product(true, false, scaled), false});
   }

@@ -7,36 +7,30 @@
 namespace mpt::cuda {
 namespace {
 
-// Merged dimensions of an input that is broadcast to `shape`.
-void merge_dimensions(const Shape& from, const Shape& shape, ChainInput* input) {
+// Merged dimensions of an input that is broadcast to `shape`; none where one element serves all.
+std::vector<ChainDimension> merged_dimensions(const Shape& from, const Shape& shape) {
   const Strides strides = broadcast_strides(from, shape);
-  int64_t sizes[chain_max_rank] = {};
-  int rank = 0;
+  std::vector<ChainDimension> merged;
   for (int d = 0; d < shape.rank(); ++d) {
     const int64_t stride = strides[static_cast<std::size_t>(d)];
     if (shape[d] == 1) continue;
-    if (rank > 0 && input->stride[rank - 1] == stride * shape[d]) {
-      sizes[rank - 1] *= shape[d];
-      input->stride[rank - 1] = stride;
-    } else {
-      sizes[rank] = shape[d];
-      input->stride[rank] = stride;
-      ++rank;
-    }
+    if (!merged.empty() && merged.back().stride == stride * shape[d])
+      merged.back() = {Divisor(merged.back().size.value * shape[d]), stride};
+    else
+      merged.push_back({Divisor(shape[d]), stride});
   }
-  if (rank == 1 && input->stride[0] == 0) rank = 0;
-  for (int d = 0; d < rank; ++d) input->size[d] = Divisor(sizes[d]);
-  input->rank = static_cast<int8_t>(rank);
+  if (merged.size() == 1 && merged[0].stride == 0) merged.clear();
+  return merged;
 }
 
 // How the input may be read where its memory is aligned to 16 bytes.
-ChainReads reads_of(const ChainInput& input) {
-  if (input.rank == 0) return ChainReads::one;
-  const int inner = input.rank - 1;
-  if (inner > 0 && input.size[inner].value % vector_length != 0) return ChainReads::elements;
-  if (input.stride[inner] == 0) return ChainReads::one;
+ChainReads reads_of(const ChainDimension* dimensions, int rank) {
+  if (rank == 0) return ChainReads::one;
+  const int inner = rank - 1;
+  if (inner > 0 && dimensions[inner].size.value % vector_length != 0) return ChainReads::elements;
+  if (dimensions[inner].stride == 0) return ChainReads::one;
   for (int d = 0; d < inner; ++d)
-    if (input.stride[d] % vector_length != 0) return ChainReads::elements;
+    if (dimensions[d].stride % vector_length != 0) return ChainReads::elements;
   return ChainReads::vectors;
 }
 
@@ -139,8 +133,10 @@ bool Chain::supports(const Graph& graph, const Program& program, const Shape& sh
   const std::vector<int16_t> stored = stored_registers(program);
   if (!inputs_fit || !outputs_fit || outputs.size() != stored.size()) return false;
   const int n_inputs = input_count(program, has_sums);
+  std::size_t dimensions = has_sums ? 1 : 0;
+  for (ValueId id : inputs) dimensions += merged_dimensions(graph.shape(id), shape).size();
   // An input that is stored as it is takes one step more.
-  return n_inputs <= chain_max_inputs && count_of(outputs) <= chain_max_outputs &&
+  return n_inputs <= chain_max_inputs && dimensions <= chain_max_dimensions && count_of(outputs) <= chain_max_outputs &&
          program.steps.size() + count_of(outputs) <= chain_max_steps;
 }
 
@@ -158,6 +154,7 @@ Chain::Chain(const Graph& graph, const Program& program, const Shape& shape, con
 
   Columns columns;
   std::vector<ChainOperand> where(schedule.source.size());
+  int n_dimensions = 0;
   for (int r = 0; r < n_inputs; ++r) {
     if (schedule.last_use[r] < 0) continue;
     const bool is_sums = has_sums && r == 0;
@@ -165,13 +162,13 @@ Chain::Chain(const Graph& graph, const Program& program, const Shape& shape, con
     input.column.type = is_sums ? sums : element_of(graph.value(inputs[r - first_input]).dtype);
     input.column.unit = columns.take(input.column.type);
     input.relative = is_sums;
-    if (is_sums) {
-      input.rank = 1;
-      input.size[0] = Divisor(shape.elements());
-      input.stride[0] = 1;
-    } else {
-      merge_dimensions(graph.shape(inputs[r - first_input]), shape, &input);
-    }
+    const std::vector<ChainDimension> dimensions =
+        is_sums ? std::vector<ChainDimension>{{Divisor(shape.elements()), 1}}
+                : merged_dimensions(graph.shape(inputs[r - first_input]), shape);
+    input.rank = static_cast<int8_t>(dimensions.size());
+    input.outermost = static_cast<int8_t>(n_dimensions);
+    for (const ChainDimension& d : dimensions) args_.dimensions[n_dimensions++] = d;
+    input.reads = reads_of(dimensions.data(), input.rank);
     where[r] = input.column;
     tensor_of_input_.push_back(static_cast<std::size_t>(r));
     args_.inputs[args_.n_inputs++] = input;
@@ -215,7 +212,6 @@ void Chain::run(Stream stream, int64_t first, int64_t n, const void* sums, const
     ChainInput& input = args.inputs[i];
     const std::size_t tensor = tensor_of_input_[static_cast<std::size_t>(i)];
     input.data = input.relative ? sums : inputs[tensor - (has_sums_ ? 1 : 0)];
-    input.reads = reads_of(input);
     const bool aligned = is_aligned(input.data) && (!input.relative || first % vector_length == 0);
     if (input.reads == ChainReads::vectors && !aligned) input.reads = ChainReads::elements;
   }
