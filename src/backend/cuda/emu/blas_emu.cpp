@@ -94,10 +94,9 @@ class Multiplication {
     memory.check_device(at, bytes(x), what.c_str());
     const uint64_t alignment = static_cast<uint64_t>(p_.alignment);
     if (reinterpret_cast<uintptr_t>(at) % alignment != 0 ||
-        static_cast<uint64_t>(x.ld) * size_of(x.type) % alignment != 0 ||
         (p_.batch > 1 && static_cast<uint64_t>(x.stride) * size_of(x.type) % alignment != 0))
-      fail(MPT_ERROR_DEVICE, "emu: %s: pointer %p, leading dimension %lld: promised an alignment of %d bytes",
-           what.c_str(), at, static_cast<long long>(x.ld), p_.alignment);
+      fail(MPT_ERROR_DEVICE, "emu: %s: pointer %p, stride %lld: promised an alignment of %d bytes", what.c_str(), at,
+           static_cast<long long>(x.stride), p_.alignment);
   }
   bool overlaps(const void* at, const Matrix& x, const void* d) const {
     const auto *begin = static_cast<const char*>(at), *d_begin = static_cast<const char*>(d);

@@ -9,12 +9,10 @@
 #include <vector>
 
 #include "backend/cuda/lib/blas.h"
+#include "backend/cuda/lib/device_cuda.h"
 #include "core/error.h"
 
 namespace mpt::cuda {
-
-std::unique_ptr<Blas> make_cublaslt();
-
 namespace {
 
 void check(cublasStatus_t status, const char* what) {
