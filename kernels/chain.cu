@@ -1,6 +1,6 @@
-// The interpreter of element-wise chains. A thread first asks for all its inputs (asynchronous copies into its columns of
-// shared memory, so that they are under way together without a register), then goes through the steps. Every branch on the
-// program is the same for all threads; only the range's ends and broadcasts that cross rows take another way.
+// The interpreter of element-wise chains. A thread first asks for all its inputs (asynchronous copies into its columns
+// of shared memory, so that they are under way together without a register), then goes through the steps. Every branch
+// on the program is the same for all threads; only the range's ends and broadcasts that cross rows take another way.
 #include "kernels/chain.h"
 
 #include "kernels/numerics/philox.h"
@@ -59,15 +59,16 @@ __device__ __forceinline__ void gather(const ChainInput& input, const ChainDimen
   uint32_t bits[vector_length];
 #pragma unroll
   for (int j = 0; j < vector_length; ++j)
-    bits[j] = j >= low && j < high
-                  ? load_bits(input.data, type, offset_of(dimensions, input.rank, static_cast<Index>(element + j)) - shift)
-                  : 0u;
+    bits[j] =
+        j >= low && j < high
+            ? load_bits(input.data, type, offset_of(dimensions, input.rank, static_cast<Index>(element + j)) - shift)
+            : 0u;
   if (type == Element::f32) {
     *columns.at(input.column.unit) = Words4{{bits[0], bits[1], bits[2], bits[3]}};
     *columns.at(input.column.unit + 1) = Words4{{bits[4], bits[5], bits[6], bits[7]}};
   } else {
-    *columns.at(input.column.unit) = Words4{
-        {bits[0] | bits[1] << 16, bits[2] | bits[3] << 16, bits[4] | bits[5] << 16, bits[6] | bits[7] << 16}};
+    *columns.at(input.column.unit) =
+        Words4{{bits[0] | bits[1] << 16, bits[2] | bits[3] << 16, bits[4] | bits[5] << 16, bits[6] | bits[7] << 16}};
   }
 }
 
@@ -136,8 +137,7 @@ __device__ __forceinline__ void dropout(float (&a)[vector_length], const ChainSt
     const Random4 r = random_bits(vars->seed, vars->step, vars->micro_step, vars->rank, step.stream_id,
                                   static_cast<uint64_t>(element) / 4 + half);
 #pragma unroll
-    for (int j = 0; j < 4; ++j)
-      a[4 * half + j] = scalar::dropout(a[4 * half + j], uniform(r.v[j]), step.p, factor);
+    for (int j = 0; j < 4; ++j) a[4 * half + j] = scalar::dropout(a[4 * half + j], uniform(r.v[j]), step.p, factor);
   }
 }
 
@@ -145,8 +145,8 @@ __device__ __forceinline__ void dropout(float (&a)[vector_length], const ChainSt
 __device__ __forceinline__ void run_step(const ChainStep& step, float (&a)[vector_length],
                                          const float (&b)[vector_length], int64_t element, const StepVars* vars) {
   const float p = step.p, q = step.q;
-#define MPT_CASE(op)  \
-  case Ewise::op:     \
+#define MPT_CASE(op)            \
+  case Ewise::op:               \
     map<Ewise::op>(a, b, p, q); \
     break
   switch (step.op) {

@@ -1,5 +1,5 @@
-// A chain of element-wise steps, interpreted: one launch reads each input once and writes each output once, whatever the
-// chain, its storage types and broadcasts are.
+// A chain of element-wise steps, interpreted: one launch reads each input once and writes each output once, whatever
+// the chain, its storage types and broadcasts are.
 #pragma once
 
 #include "kernels/divisor.h"
@@ -12,9 +12,9 @@ namespace mpt::cuda {
 
 constexpr int chain_max_inputs = 24, chain_max_outputs = 8, chain_max_steps = 40, chain_max_dimensions = 64;
 
-// Eight neighbouring elements of a tensor are one vector, and a thread's work. A thread keeps vectors in columns of shared
-// memory that are its own: 16 bytes are one unit, two for FP32, one for 16-bit types, which stay as they are stored. The
-// result of the last step stays in registers.
+// Eight neighbouring elements of a tensor are one vector, and a thread's work. A thread keeps vectors in columns of
+// shared memory that are its own: 16 bytes are one unit, two for FP32, one for 16-bit types, which stay as they are
+// stored. The result of the last step stays in registers.
 struct ChainOperand {
   int16_t unit = in_registers;  // the column's first
   Element type = Element::f32;
@@ -38,8 +38,8 @@ struct ChainInput {
   const void* data;
   ChainOperand column;
   ChainReads reads;
-  bool relative;    // data's first element is that of the range, not of the tensor
-  int8_t rank;      // 0: one element for all
+  bool relative;     // data's first element is that of the range, not of the tensor
+  int8_t rank;       // 0: one element for all
   int8_t outermost;  // in `dimensions`; the others follow it
 };
 

@@ -22,16 +22,16 @@ __device__ __forceinline__ Matrices matrices_of(const MatmulArgs& args, int64_t 
   return at;
 }
 
-// ---- tiles: a block makes tile_m x tile_n elements of D, a thread 8 x 4 of them, from tiles of A and B in shared memory, two
-// of each by turns: one is read while the next is on its way.
+// ---- tiles: a block makes tile_m x tile_n elements of D, a thread 8 x 4 of them, from tiles of A and B in shared
+// memory, two of each by turns: one is read while the next is on its way.
 
 constexpr int tile_m = 64, tile_n = 64, tile_k = 16, tile_threads = 128;
 constexpr int own_m = 8, own_n = 4, threads_n = tile_n / own_n;
 constexpr int tile_pad = 4;  // keeps rows aligned to 16 bytes, and spreads the stores of a column over the banks
 constexpr int staged = tile_m * tile_k / tile_threads;
 
-// Which elements of tile_m rows of A (columns of B) by tile_k a thread carries: number s is at (w + s * next_w, l + s * next_l).
-// Neighbouring threads take neighbouring addresses.
+// Which elements of tile_m rows of A (columns of B) by tile_k a thread carries: number s is at (w + s * next_w, l + s *
+// next_l). Neighbouring threads take neighbouring addresses.
 struct Place {
   int w, l, next_w, next_l;
 };

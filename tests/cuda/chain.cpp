@@ -20,7 +20,7 @@ bool same(float a, float b) { return bits_of(a) == bits_of(b) || (std::isnan(a) 
 
 // A tensor in device memory that begins `shift` elements behind an aligned address.
 struct OnDevice {
-  OnDevice(const Emulated& emu, const Tensor& tensor, int shift) {
+  OnDevice(Emulated& emu, const Tensor& tensor, int shift) {
     const std::size_t before = static_cast<std::size_t>(shift) * size_of(tensor.type());
     std::vector<unsigned char> bytes(before + tensor.bytes(), 0x5a);
     std::memcpy(bytes.data() + before, tensor.data(), tensor.bytes());
@@ -92,7 +92,7 @@ struct Case {
     REQUIRE(cuda::Chain::supports(g, program, shape, input_ids(), output_ids(), has_sums));
     const cuda::Chain chain(g, program, shape, input_ids(), output_ids(), has_sums,
                             sums_type == DType::f16 ? cuda::Element::f16 : cuda::Element::f32);
-    const Emulated emu;
+    Emulated emu;
     std::vector<Tensor> outputs;
     std::vector<const void*> in;
     std::vector<void*> own_inputs, out;
@@ -211,9 +211,9 @@ TEST_CASE("cuda chain: inputs are broadcast as in NumPy") {
   for (const Shape& shape : {Shape{3, 5, 2, 19}, Shape{3, 5, 2, 24}}) {
     const int64_t inner = shape[-1];
     const std::vector<Shape> shapes = {
-        {},           {1},           {inner},         {2, inner},      {5, 2, inner},   {3, 5, 2, inner},
-        {3, 1, 1, 1}, {3, 5, 1, 1},  {5, 1, 1},       {2, 1},          {3, 1, 2, 1},    {1, 5, 1, inner},
-        {5, 1, inner}, {3, 1, 1, inner}, {3, 5, 2, 1}, {1, 1, 1, 1}, {3, 1, 2, inner}};
+        {},           {1},          {inner},         {2, inner},   {5, 2, inner},    {3, 5, 2, inner}, {3, 1, 1, 1},
+        {3, 5, 1, 1}, {5, 1, 1},    {2, 1},          {3, 1, 2, 1}, {1, 5, 1, inner}, {5, 1, inner},    {3, 1, 1, inner},
+        {3, 5, 2, 1}, {1, 1, 1, 1}, {3, 1, 2, inner}};
     for (const Shape& own : shapes) {
       CAPTURE(own.text());
       for (DType type : {DType::f32, DType::f16}) {
@@ -227,7 +227,8 @@ TEST_CASE("cuda chain: inputs are broadcast as in NumPy") {
   }
   // Eight dimensions, none of which can be merged.
   Case c{{2, {step(Ewise::mul, 0, 1)}, {2}}, {2, 3, 2, 3, 2, 3, 2, 5}};
-  c.inputs = {random_tensor(DType::f32, {2, 1, 2, 1, 2, 1, 2, 1}, 1), random_tensor(DType::f16, {1, 3, 1, 3, 1, 3, 1, 5}, 2)};
+  c.inputs = {random_tensor(DType::f32, {2, 1, 2, 1, 2, 1, 2, 1}, 1),
+              random_tensor(DType::f16, {1, 3, 1, 3, 1, 3, 1, 5}, 2)};
   c.types = {DType::f16};
   c.check();
 }
@@ -311,7 +312,7 @@ TEST_CASE("cuda chain: dropout draws the same numbers at any place of a huge ten
   }
   const Program program{1, {step(Ewise::dropout, 0, -1, 0.5f, 0, 3)}, {1}};
   const cuda::Chain chain(graph, program, graph.shape(2), {1}, {2});
-  const Emulated emu;
+  Emulated emu;
   const float* one = emu.to_device(std::vector<float>{1});
   float* y = emu.allocate<float>(static_cast<std::size_t>(n));
   const StepVars* device_vars = emu.to_device(std::vector<StepVars>{vars});

@@ -1,5 +1,5 @@
-// The parts of the CUDA backend's matrix multiply: products of our own and the library's, cut into parts; which epilogues go to
-// the library. Whole nodes are in tests/ops/matmul.cpp.
+// The parts of the CUDA backend's matrix multiply: products of our own and the library's, cut into parts; which
+// epilogues go to the library. Whole nodes are in tests/ops/matmul.cpp.
 #include <doctest/doctest.h>
 
 #include <cmath>
@@ -50,11 +50,10 @@ struct ProductCase {
   void check(bool by_library, int64_t elements) const {
     Product p(type_a, a, type_b, b, type_d, d, ta, tb);
     const cuda::ProductShape shape(p.graph, p.node);
-    const Emulated emu;
+    Emulated emu;
     const std::vector<cuda::Part> parts = cuda::parts_of(shape, elements);
-    const std::unique_ptr<cuda::Product> product = by_library
-                                                       ? cuda::library_product(emu.blas(), shape, type_d, parts)
-                                                       : cuda::own_product(shape, type_d);
+    const std::unique_ptr<cuda::Product> product =
+        by_library ? cuda::library_product(emu.blas(), shape, type_d, parts) : cuda::own_product(shape, type_d);
     REQUIRE(product);
     const Tensor x = random_tensor(type_a, a, 1), y = random_tensor(type_b, b, 2);
     Tensor result(type_d, d);
@@ -99,8 +98,8 @@ struct ProductCase {
         for (int64_t j = 0; j < n; ++j) {
           double sum = 0, magnitude = 0;
           for (int64_t l = 0; l < k; ++l) {
-            const double term = x.get(ia * m * k + (ta ? l * m + i : i * k + l)) *
-                                y.get(ib * k * n + (tb ? j * k + l : l * n + j));
+            const double term =
+                x.get(ia * m * k + (ta ? l * m + i : i * k + l)) * y.get(ib * k * n + (tb ? j * k + l : l * n + j));
             sum += term;
             magnitude += std::fabs(term);
           }
@@ -114,8 +113,8 @@ struct ProductCase {
 };
 
 TEST_CASE("cuda matmul: our own product, any mixture of types") {
-  const int64_t sizes[][3] = {{1, 1, 1},   {31, 33, 1},  {257, 1, 33}, {1, 257, 100}, {3, 70, 300},
-                              {64, 64, 16}, {65, 63, 17}, {130, 129, 48}};
+  const int64_t sizes[][3] = {{1, 1, 1},    {31, 33, 1},  {257, 1, 33}, {1, 257, 100},
+                              {3, 70, 300}, {64, 64, 16}, {65, 63, 17}, {130, 129, 48}};
   const DType types[][3] = {{DType::f32, DType::f32, DType::f32},
                             {DType::f16, DType::f32, DType::f32},
                             {DType::f32, DType::bf16, DType::f16},
@@ -125,7 +124,8 @@ TEST_CASE("cuda matmul: our own product, any mixture of types") {
     for (const bool ta : {false, true}) {
       for (const bool tb : {false, true}) {
         const auto& t = types[turn++ % 4];
-        const ProductCase c{ta ? Shape{k, m} : Shape{m, k}, tb ? Shape{n, k} : Shape{k, n}, {m, n}, ta, tb, t[0], t[1], t[2]};
+        const ProductCase c{
+            ta ? Shape{k, m} : Shape{m, k}, tb ? Shape{n, k} : Shape{k, n}, {m, n}, ta, tb, t[0], t[1], t[2]};
         CAPTURE(c.d.text());
         CAPTURE(k);
         c.check(false, 1 << 20);
@@ -141,16 +141,15 @@ TEST_CASE("cuda matmul: batches, broadcast with and without one stride") {
     bool ta, tb;
     bool library;
   };
-  const Batch batches[] = {
-      {{3, 5, 7}, {3, 7, 9}, {3, 5, 9}, false, false, true},
-      {{3, 5, 7}, {7, 9}, {3, 5, 9}, false, false, true},           // rows of one product
-      {{3, 7, 5}, {7, 9}, {3, 5, 9}, true, false, true},            // a stride of 0
-      {{5, 7}, {4, 9, 7}, {4, 5, 9}, false, true, true},
-      {{2, 3, 5, 7}, {2, 1, 7, 9}, {2, 3, 5, 9}, false, false, true},  // the inner axis is rows
-      {{2, 3, 7, 5}, {2, 1, 7, 9}, {2, 3, 5, 9}, true, false, false},
-      {{2, 1, 5, 7}, {3, 7, 2}, {2, 3, 5, 2}, false, false, false},
-      {{2, 1, 3, 1, 5, 7}, {1, 2, 1, 4, 7, 2}, {2, 2, 3, 4, 5, 2}, false, false, false},
-      {{20, 6, 8}, {20, 8, 4}, {20, 6, 4}, false, false, true}};
+  const Batch batches[] = {{{3, 5, 7}, {3, 7, 9}, {3, 5, 9}, false, false, true},
+                           {{3, 5, 7}, {7, 9}, {3, 5, 9}, false, false, true},  // rows of one product
+                           {{3, 7, 5}, {7, 9}, {3, 5, 9}, true, false, true},   // a stride of 0
+                           {{5, 7}, {4, 9, 7}, {4, 5, 9}, false, true, true},
+                           {{2, 3, 5, 7}, {2, 1, 7, 9}, {2, 3, 5, 9}, false, false, true},  // the inner axis is rows
+                           {{2, 3, 7, 5}, {2, 1, 7, 9}, {2, 3, 5, 9}, true, false, false},
+                           {{2, 1, 5, 7}, {3, 7, 2}, {2, 3, 5, 2}, false, false, false},
+                           {{2, 1, 3, 1, 5, 7}, {1, 2, 1, 4, 7, 2}, {2, 2, 3, 4, 5, 2}, false, false, false},
+                           {{20, 6, 8}, {20, 8, 4}, {20, 6, 4}, false, false, true}};
   for (const Batch& b : batches) {
     CAPTURE(b.a.text());
     CAPTURE(b.b.text());
@@ -200,8 +199,9 @@ TEST_CASE("cuda matmul: epilogues that the library has go to it") {
   CHECK(chosen({2, {{Ewise::add, 0, 1}, {Ewise::relu, 2}}, {2, 3}}, {row}, {h, h}).name == "cublasLt+chain");
   const Program gelu{2, {{Ewise::add, 0, 1}, {Ewise::gelu_tanh, 2}}, {2, 3}};
   CHECK(chosen(gelu, {row}, {h, h}).name == "cublasLt.gelu_aux");
-  CHECK(chosen(gelu, {{h, {20}}}, {h, h}, 20).name == "cublasLt+chain");  // rows of the stored input are no multiple of 8
-  CHECK(chosen(gelu, {row32}, {f, f}, 16, f).name == "cublasLt+chain");   // FP32 wants a precise GELU
+  CHECK(chosen(gelu, {{h, {20}}}, {h, h}, 20).name ==
+        "cublasLt+chain");  // rows of the stored input are no multiple of 8
+  CHECK(chosen(gelu, {row32}, {f, f}, 16, f).name == "cublasLt+chain");  // FP32 wants a precise GELU
   CHECK(chosen({2, {{Ewise::gelu_tanh_grad, 0, 1}}, {2}}, {whole}, {h}).name == "cublasLt.gelu_grad");
   CHECK(chosen({2, {{Ewise::gelu_tanh_grad, 1, 0}}, {2}}, {whole}, {h}).name == "cublasLt+chain");
   CHECK(chosen({2, {{Ewise::mul, 0, 1}}, {2}}, {whole}, {h}).name == "cublasLt+chain");

@@ -71,8 +71,8 @@ class Columns {
   int32_t units_ = 0;
 };
 
-// The steps whose results are wanted, in their order, with registers that are copies replaced by what they copy. Registers
-// 0 .. inputs - 1 are inputs. An input that is stored as it is becomes a step of its own, before the others.
+// The steps whose results are wanted, in their order, with registers that are copies replaced by what they copy.
+// Registers 0 .. inputs - 1 are inputs. An input that is stored as it is becomes a step of its own, before the others.
 struct Schedule {
   struct Step {
     Ewise op;
@@ -162,9 +162,9 @@ Chain::Chain(const Graph& graph, const Program& program, const Shape& shape, con
     input.column.type = is_sums ? sums : element_of(graph.value(inputs[r - first_input]).dtype);
     input.column.unit = columns.take(input.column.type);
     input.relative = is_sums;
-    const std::vector<ChainDimension> dimensions =
-        is_sums ? std::vector<ChainDimension>{{Divisor(shape.elements()), 1}}
-                : merged_dimensions(graph.shape(inputs[r - first_input]), shape);
+    const std::vector<ChainDimension> dimensions = is_sums
+                                                       ? std::vector<ChainDimension>{{Divisor(shape.elements()), 1}}
+                                                       : merged_dimensions(graph.shape(inputs[r - first_input]), shape);
     input.rank = static_cast<int8_t>(dimensions.size());
     input.outermost = static_cast<int8_t>(n_dimensions);
     for (const ChainDimension& d : dimensions) args_.dimensions[n_dimensions++] = d;

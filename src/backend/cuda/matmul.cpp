@@ -1,8 +1,8 @@
 // Matrix multiply with a fused element-wise epilogue, batched, either side transposed or broadcast. In this order:
 //
 //   cublasLt        with the library's own epilogue where the program has one
-//   cublasLt+chain  the product in FP32 into scratch memory, a part at a time that stays in cache, and a chain on it: the epilogue
-//                   works on unrounded sums and rounds once
+//   cublasLt+chain  the product in FP32 into scratch memory, a part at a time that stays in cache, and a chain on it:
+//                   the epilogue works on unrounded sums and rounds once
 //   tiled(+chain)   the same with a multiplication of our own, for what the library doesn't take
 #include <algorithm>
 
@@ -132,7 +132,8 @@ class NativeMatmul final : public Kernel {
     o.d = args.outputs[epilogue_.output];
     o.c = epilogue_.residual >= 0 ? args.inputs[epilogue_.residual] : o.d;
     o.bias = input(epilogue_.bias);
-    o.aux = epilogue_.aux_output >= 0 ? args.outputs[epilogue_.aux_output] : const_cast<void*>(input(epilogue_.aux_input));
+    o.aux =
+        epilogue_.aux_output >= 0 ? args.outputs[epilogue_.aux_output] : const_cast<void*>(input(epilogue_.aux_input));
     o.workspace = room_.workspace(args.scratch);
     // The library promises in-place work for C alone.
     const bool in_place = o.d == o.bias || o.d == o.aux || (o.aux != nullptr && o.aux == o.bias);
@@ -174,7 +175,9 @@ class NativeMatmul final : public Kernel {
 class TiledMatmul final : public Kernel {
  public:
   TiledMatmul(const Graph& graph, const Node& node, const Target& target)
-      : stream_(target.stream), shape_(graph, node), product_(own_product(shape_, graph.value(node.outputs[0]).dtype)) {}
+      : stream_(target.stream),
+        shape_(graph, node),
+        product_(own_product(shape_, graph.value(node.outputs[0]).dtype)) {}
 
   void run(const KernelArgs& args) const override {
     product_->run(stream_, {0, shape_.items, 0, shape_.m}, args.inputs[0], args.inputs[1], args.outputs[0], nullptr);
@@ -220,16 +223,14 @@ std::unique_ptr<Kernel> prepare_tiled(const Graph& graph, const Node& node, cons
 void register_matmul(Registry& registry) {
   registry.add(OpKind::matmul, {"cublasLt", supports_native, prepare_native});
   registry.add(OpKind::matmul, {"cublasLt+chain", supports_chain, prepare_chain<true>});
-  registry.add(OpKind::matmul, {"tiled",
-                                [](const Graph& graph, const Node& node, const Target&) {
-                                  return stores_sums_alone(graph, node);
-                                },
-                                prepare_tiled});
-  registry.add(OpKind::matmul, {"tiled+chain",
-                                [](const Graph& graph, const Node& node, const Target&) {
-                                  return ChainMatmul::supports(graph, node);
-                                },
-                                prepare_chain<false>});
+  registry.add(
+      OpKind::matmul,
+      {"tiled", [](const Graph& graph, const Node& node, const Target&) { return stores_sums_alone(graph, node); },
+       prepare_tiled});
+  registry.add(OpKind::matmul,
+               {"tiled+chain",
+                [](const Graph& graph, const Node& node, const Target&) { return ChainMatmul::supports(graph, node); },
+                prepare_chain<false>});
 }
 
 }  // namespace mpt::cuda

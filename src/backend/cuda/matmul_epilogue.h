@@ -9,7 +9,8 @@
 
 namespace mpt::cuda {
 
-// activation(sum + bias + residual), or sum * gelu_tanh'(aux). Numbers are those of the node's inputs and outputs, -1: none.
+// activation(sum + bias + residual), or sum * gelu_tanh'(aux). Numbers are those of the node's inputs and outputs, -1:
+// none.
 struct NativeEpilogue {
   BlasEpilogue kind = BlasEpilogue::none;
   int bias = -1;      // input: as many numbers as the result has columns
@@ -18,11 +19,12 @@ struct NativeEpilogue {
   int output = 0;
 };
 
-// Of a matmul node; nothing where its program is another one, or its tensors' types are not those that the library takes.
+// Of a matmul node; nothing where its program is another one, or its tensors' types are not those that the library
+// takes.
 std::optional<NativeEpilogue> native_epilogue(const Graph& graph, const Node& node);
 
-// Does every step only choose between its input and 0, so that rounding before the program gives the bits of rounding after
-// it? Then the product may be kept in 16 bits on its way to the chain.
+// Does every step only choose between its input and 0, so that rounding before the program gives the bits of rounding
+// after it? Then the product may be kept in 16 bits on its way to the chain.
 bool commutes_with_rounding(const Graph& graph, const Node& node);
 
 const char* name_of(const NativeEpilogue& epilogue);

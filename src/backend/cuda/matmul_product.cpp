@@ -25,7 +25,8 @@ ProductShape::ProductShape(const Graph& graph, const Node& node) {
     const auto at = static_cast<std::size_t>(d);
     const Axis axis{batch[d], strides_a[at] * m * k, strides_b[at] * k * n};
     Axis* outer = axes.empty() ? nullptr : &axes.back();
-    if (outer != nullptr && outer->stride_a == axis.stride_a * axis.size && outer->stride_b == axis.stride_b * axis.size)
+    if (outer != nullptr && outer->stride_a == axis.stride_a * axis.size &&
+        outer->stride_b == axis.stride_b * axis.size)
       *outer = {outer->size * axis.size, axis.stride_a, axis.stride_b};
     else
       axes.push_back(axis);
@@ -52,8 +53,7 @@ std::vector<Part> parts_of(const ProductShape& shape, int64_t elements) {
   const int64_t chunks = (shape.m + most / unit * unit - 1) / (most / unit * unit);
   const int64_t rows = up((shape.m + chunks - 1) / chunks, unit);
   for (int64_t item = 0; item < shape.items; ++item)
-    for (int64_t row = 0; row < shape.m; row += rows)
-      parts.push_back({item, 1, row, std::min(rows, shape.m - row)});
+    for (int64_t row = 0; row < shape.m; row += rows) parts.push_back({item, 1, row, std::min(rows, shape.m - row)});
   return parts;
 }
 
@@ -64,13 +64,13 @@ bool library_takes(const ProductShape& shape, DType d) {
          shape.k > 0;
 }
 
-// From row-major to column-major: memory that holds a row-major matrix holds its transposed in column-major order, with the
-// same leading dimension. So what the library sees of A, B and D is A^T, B^T and D^T, and since
+// From row-major to column-major: memory that holds a row-major matrix holds its transposed in column-major order, with
+// the same leading dimension. So what the library sees of A, B and D is A^T, B^T and D^T, and since
 //
 //   D = op(A) op(B)   is   D^T = op(B)^T op(A)^T,
 //
-// it is given B as its first operand and A as its second, each transposed exactly where the node says so; its rows are our
-// columns. A bias with a number for each of our columns has one for each of its rows.
+// it is given B as its first operand and A as its second, each transposed exactly where the node says so; its rows are
+// our columns. A bias with a number for each of our columns has one for each of its rows.
 BlasProblem library_problem(const ProductShape& shape, DType d, int64_t items, int64_t rows) {
   BlasProblem p;
   p.m = shape.n;
@@ -223,7 +223,8 @@ class LibraryProduct final : public Product {
 
 }  // namespace
 
-std::unique_ptr<Product> library_product(Blas& blas, const ProductShape& shape, DType d, const std::vector<Part>& parts) {
+std::unique_ptr<Product> library_product(Blas& blas, const ProductShape& shape, DType d,
+                                         const std::vector<Part>& parts) {
   if (!library_takes(shape, d)) return nullptr;
   auto product = std::make_unique<LibraryProduct>(shape, d);
   return product->make(blas, d, parts) ? std::move(product) : nullptr;

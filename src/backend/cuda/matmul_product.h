@@ -11,8 +11,9 @@
 
 namespace mpt::cuda {
 
-// D = op(A) op(B) for each item of a batch. Row-major as all tensors are; lda and ldb are the lengths of rows in memory. Axes of
-// the batch are merged where one stride leads through them, and an axis that only A has is more rows of one product.
+// D = op(A) op(B) for each item of a batch. Row-major as all tensors are; lda and ldb are the lengths of rows in
+// memory. Axes of the batch are merged where one stride leads through them, and an axis that only A has is more rows of
+// one product.
 struct ProductShape {
   struct Axis {
     int64_t size, stride_a, stride_b;
@@ -45,7 +46,8 @@ class Product {
 };
 
 // By cuBLASLt; null where it doesn't take the types, the broadcast or a part's shape.
-std::unique_ptr<Product> library_product(Blas& blas, const ProductShape& shape, DType d, const std::vector<Part>& parts);
+std::unique_ptr<Product> library_product(Blas& blas, const ProductShape& shape, DType d,
+                                         const std::vector<Part>& parts);
 // By kernels/matmul.h, which takes everything.
 std::unique_ptr<Product> own_product(const ProductShape& shape, DType d);
 
@@ -60,8 +62,8 @@ BlasProblem library_problem(const ProductShape& shape, DType d, int64_t items, i
 const void* part_of_a(const ProductShape& shape, const Part& part, const void* a);
 const void* part_of_b(const ProductShape& shape, const Part& part, const void* b);
 
-// One problem's plan for addresses that are multiples of 16 bytes, as those of whole tensors and of most parts are, and another
-// for any others.
+// One problem's plan for addresses that are multiples of 16 bytes, as those of whole tensors and of most parts are, and
+// another for any others.
 class LibraryPlan {
  public:
   // False where the library has no algorithm. The problem's own alignment is not looked at.

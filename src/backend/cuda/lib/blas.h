@@ -3,8 +3,8 @@
 //   D = epilogue(op(A) op(B) + beta C + bias)
 //
 // All matrices are column-major: element (row, column) of A lies at row + column * lda. op(A) is m x k, op(B) is k x n,
-// C and D are m x n. Products and sums are FP32 (no TF32); D is rounded once. bias has m elements, one for each row of D.
-// A row-major matrix is the transposed of a column-major one with the same leading dimension.
+// C and D are m x n. Products and sums are FP32 (no TF32); D is rounded once. bias has m elements, one for each row of
+// D. A row-major matrix is the transposed of a column-major one with the same leading dimension.
 #pragma once
 
 #include <cstdint>
@@ -18,11 +18,11 @@ namespace mpt::cuda {
 enum class BlasEpilogue : uint8_t {
   none,
   relu,
-  gelu_tanh,       // d = gelu_tanh(x)
-  gelu_tanh_aux,   // the same, and x is stored in aux, in D's type
-  gelu_tanh_grad,  // d = x * gelu_tanh'(aux)
-  bias_gradient_a, // d = x; bias_out [m] = the sum of op(A) over k, FP32 or D's type
-  bias_gradient_b  // d = x; bias_out [n] = the sum of op(B) over k
+  gelu_tanh,        // d = gelu_tanh(x)
+  gelu_tanh_aux,    // the same, and x is stored in aux, in D's type
+  gelu_tanh_grad,   // d = x * gelu_tanh'(aux)
+  bias_gradient_a,  // d = x; bias_out [m] = the sum of op(A) over k, FP32 or D's type
+  bias_gradient_b   // d = x; bias_out [n] = the sum of op(B) over k
 };
 
 struct BlasProblem {

@@ -34,7 +34,8 @@ cudaDataType_t native(DType type) {
 
 template <typename T>
 void set(cublasLtMatmulDescOpaque_t& description, cublasLtMatmulDescAttributes_t attribute, T value) {
-  check(cublasLtMatmulDescSetAttribute(&description, attribute, &value, sizeof value), "cublasLtMatmulDescSetAttribute");
+  check(cublasLtMatmulDescSetAttribute(&description, attribute, &value, sizeof value),
+        "cublasLtMatmulDescSetAttribute");
 }
 template <typename T>
 void set(cublasLtMatrixLayoutOpaque_t& layout, cublasLtMatrixLayoutAttribute_t attribute, T value) {
@@ -112,9 +113,9 @@ struct Descriptors {
  private:
   static void make(cublasLtMatrixLayoutOpaque_t* layout, DType type, int64_t rows, int64_t columns, int64_t ld,
                    int64_t batch, int64_t stride) {
-    check(cublasLtMatrixLayoutInit(layout, native(type), static_cast<uint64_t>(rows), static_cast<uint64_t>(columns),
-                                   ld),
-          "cublasLtMatrixLayoutInit");
+    check(
+        cublasLtMatrixLayoutInit(layout, native(type), static_cast<uint64_t>(rows), static_cast<uint64_t>(columns), ld),
+        "cublasLtMatrixLayoutInit");
     if (batch == 1) return;
     set<int32_t>(*layout, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, static_cast<int32_t>(batch));
     set<int64_t>(*layout, CUBLASLT_MATRIX_LAYOUT_STRIDED_BATCH_OFFSET, stride);
@@ -132,8 +133,8 @@ constexpr uint32_t allowed_reductions = CUBLASLT_REDUCTION_SCHEME_NONE | CUBLASL
 bool has_allowed_reduction(const cublasLtMatmulAlgo_t& algorithm) {
   uint32_t scheme = 0;
   std::size_t written = 0;
-  const cublasStatus_t status = cublasLtMatmulAlgoConfigGetAttribute(
-      &algorithm, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME, &scheme, sizeof scheme, &written);
+  const cublasStatus_t status = cublasLtMatmulAlgoConfigGetAttribute(&algorithm, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME,
+                                                                     &scheme, sizeof scheme, &written);
   return status == CUBLAS_STATUS_SUCCESS && (scheme & ~allowed_reductions) == 0;
 }
 
@@ -220,8 +221,7 @@ class CublasLt final : public Blas {
 
   // The library's favourites in their order; the first that fits. To choose by time instead, run the candidates here.
   std::optional<Algorithm> choose(const BlasProblem& problem, Descriptors descriptors, uint64_t most_workspace_bytes) {
-    const std::vector<cublasLtMatmulHeuristicResult_t> candidates =
-        ask(problem, descriptors, most_workspace_bytes);
+    const std::vector<cublasLtMatmulHeuristicResult_t> candidates = ask(problem, descriptors, most_workspace_bytes);
     for (const cublasLtMatmulHeuristicResult_t& c : candidates) {
       if (c.state != CUBLAS_STATUS_SUCCESS || c.workspaceSize > most_workspace_bytes) continue;
       if (has_allowed_reduction(c.algo)) return Algorithm{c.algo, c.workspaceSize};
@@ -241,16 +241,17 @@ class CublasLt final : public Blas {
     set<uint32_t>(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, allowed_reductions);
     set<uint64_t>(preference, CUBLASLT_MATMUL_PREF_IMPL_MASK,
                   ~(CUBLASLT_NUMERICAL_IMPL_FLAGS_INPUT_TF32 | CUBLASLT_NUMERICAL_IMPL_FLAGS_ACCUMULATOR_16F));
-    for (const auto attribute : {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
-                                 CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES})
+    for (const auto attribute :
+         {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
+          CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES})
       set<uint32_t>(preference, attribute, static_cast<uint32_t>(problem.alignment));
 
     constexpr int most_candidates = 8;
     std::vector<cublasLtMatmulHeuristicResult_t> candidates(most_candidates);
     int found = 0;
-    const cublasStatus_t status = cublasLtMatmulAlgoGetHeuristic(
-        handle_, &descriptors.operation, &descriptors.a, &descriptors.b, &descriptors.c, &descriptors.d, &preference,
-        most_candidates, candidates.data(), &found);
+    const cublasStatus_t status =
+        cublasLtMatmulAlgoGetHeuristic(handle_, &descriptors.operation, &descriptors.a, &descriptors.b, &descriptors.c,
+                                       &descriptors.d, &preference, most_candidates, candidates.data(), &found);
     switch (status) {
       case CUBLAS_STATUS_NOT_SUPPORTED:  // no algorithm
       case CUBLAS_STATUS_INVALID_VALUE:  // an epilogue or types that don't go together
