@@ -1,5 +1,5 @@
-// The element-wise functions by number, shared by the compiler, the backends and the CUDA kernels; and what each of
-// them computes, in FP32.
+// The element-wise functions by number, shared by the compiler, the backends and the CUDA kernels; and what each of them
+// computes, in FP32.
 #pragma once
 
 #include <stdint.h>
@@ -65,8 +65,7 @@ MPT_HD float clamp(float a, float p, float q) {
 MPT_HD float dropout_factor(float p) { return 1.0f / (1.0f - p); }
 MPT_HD float dropout(float a, float u, float p, float factor) { return a * (u < p ? 0.0f : factor); }
 
-// 0.5 (1 + tanh(u)) is sigmoid(2 u), which keeps its precision far below 0. inner is 2 u = 2 sqrt(2/pi) (x + 0.044715
-// x^3).
+// 0.5 (1 + tanh(u)) is sigmoid(2 u), which keeps its precision far below 0. inner is 2 u = 2 sqrt(2/pi) (x + 0.044715 x^3).
 constexpr float gelu_tanh_linear = 0x1.988454p+0f, gelu_tanh_cubic = 0x1.2444f2p-4f;
 MPT_HD float gelu_tanh_inner(float x) { return x * fused_multiply_add(gelu_tanh_cubic, x * x, gelu_tanh_linear); }
 MPT_HD float gelu_tanh(float a) { return a * sigmoid(gelu_tanh_inner(a)); }
