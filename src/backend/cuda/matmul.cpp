@@ -108,11 +108,13 @@ class NativeMatmul final : public Kernel {
     const std::optional<NativeEpilogue> epilogue = native_epilogue(graph, node);
     if (!epilogue) return;
     epilogue_ = *epilogue;
+    // One row: the library's order of sums and the chain's must not depend on who shares memory.
+    if (overlaps(graph, node, epilogue_.bias)) return;
     const DType d = graph.value(node.outputs[static_cast<std::size_t>(epilogue_.output)]).dtype;
     if (!library_takes(shape_, d)) return;
     is_made_ = plan_.make(target.blas, problem(d));
     if (!is_made_) return;
-    const bool may_overlap = overlaps(graph, node, epilogue_.bias) || overlaps(graph, node, epilogue_.aux_input);
+    const bool may_overlap = overlaps(graph, node, epilogue_.aux_input);
     if (may_overlap || !plan_.takes_any_address()) {
       chained_ = std::make_unique<ChainMatmul>(graph, node, target, true);
       if (!chained_->is_made()) chained_ = std::make_unique<ChainMatmul>(graph, node, target, false);
