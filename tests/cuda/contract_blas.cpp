@@ -77,7 +77,7 @@ struct Size {
   int alignment;  // of pointers and leading dimensions, in bytes; 0: of an element
 };
 constexpr Size sizes[] = {{1, 1, 1, 0},    {3, 5, 7, 0},      {16, 8, 24, 16},
-                          {33, 17, 65, 0}, {64, 48, 128, 16}, {9, 40, 300, 16}};
+                          {33, 17, 65, 0}, {40, 24, 64, 16}, {9, 16, 200, 16}};
 
 constexpr double gelu_linear = 0.7978845608028654, gelu_cubic = 0.044715;  // sqrt(2 / pi)
 double gelu(double x) { return 0.5 * x * (1 + std::tanh(gelu_linear * (x + gelu_cubic * x * x * x))); }
