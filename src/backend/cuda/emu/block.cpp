@@ -286,6 +286,7 @@ void Runner::run_block() {
   if (error_.empty() && live_ > 0) error_ = "no thread can go on: " + what_waits();
   if (error_.empty() && !shared_.zones_intact()) error_ = "wrote beside an array in shared memory";
   if (error_.empty()) return;
+  for (const auto& fiber : fibers_) fiber->forget_frames();
   fail(MPT_ERROR_DEVICE, "emu: %s: block (%u, %u, %u), thread (%u, %u, %u): %s", name_, ::blockIdx.x, ::blockIdx.y,
        ::blockIdx.z, ::threadIdx.x, ::threadIdx.y, ::threadIdx.z, error_.c_str());
 }

@@ -78,8 +78,10 @@ void Fiber::prepare(void (*entry)(), std::size_t shift) {
   fake_stack_ = nullptr;
   char* top = static_cast<char*>(const_cast<void*>(bottom_)) + bytes_ - shift % (bytes_ / 8) / 64 * 64;
 #if defined(MPT_EMU_ASAN)
-  // Frames that were left in the middle, after an error, are forgotten.
-  __asan_unpoison_memory_region(bottom_, bytes_);
+  // The outermost frames never return: what AddressSanitizer knows of those before is forgotten.
+  constexpr std::size_t outermost = 4096;
+  __asan_unpoison_memory_region(top - outermost,
+                                static_cast<std::size_t>(static_cast<const char*>(bottom_) + bytes_ - top) + outermost);
 #endif
 #if defined(__x86_64__)
   void** frame = reinterpret_cast<void**>(top) - 8;
@@ -93,6 +95,12 @@ void Fiber::prepare(void (*entry)(), std::size_t shift) {
   context_.uc_stack.ss_size = static_cast<std::size_t>(top - static_cast<const char*>(bottom_));
   context_.uc_link = nullptr;
   makecontext(&context_, entry, 0);
+#endif
+}
+
+void Fiber::forget_frames() {
+#if defined(MPT_EMU_ASAN)
+  if (memory_) __asan_unpoison_memory_region(bottom_, bytes_);
 #endif
 }
 

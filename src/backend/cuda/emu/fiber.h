@@ -21,6 +21,8 @@ class Fiber {
   // The next switch to it calls `entry`, which never returns, on a stack of its own. `shift` moves the stack's top,
   // so that the tops of many stacks do not compete for the same lines of the cache.
   void prepare(void (*entry)(), std::size_t shift);
+  // After an error: what runs on it was left in the middle.
+  void forget_frames();
   // To be called first in `entry`.
   static void entered();
   // Until something switches back to this one. `last`: nothing will.
