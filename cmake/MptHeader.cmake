@@ -1,4 +1,4 @@
-# Reads include/mpt.h, the single source of the version and of the list of exported functions.
+# Reads include/mpt.h, the single source of the version, and with mpt_cuda.h of the list of exported functions.
 # Sets MPT_HEADER_VERSION and MPT_EXPORTS.
 set(MPT_HEADER ${CMAKE_CURRENT_LIST_DIR}/../include/mpt.h)
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${MPT_HEADER})
@@ -12,6 +12,11 @@ foreach(part MAJOR MINOR PATCH)
   list(APPEND MPT_HEADER_VERSION ${CMAKE_MATCH_1})
 endforeach()
 list(JOIN MPT_HEADER_VERSION "." MPT_HEADER_VERSION)
+
+set(MPT_CUDA_HEADER ${CMAKE_CURRENT_LIST_DIR}/../include/mpt_cuda.h)
+set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${MPT_CUDA_HEADER})
+file(READ ${MPT_CUDA_HEADER} cuda_header)
+string(APPEND header "${cuda_header}")
 
 # Every declaration that starts with MPT_API exports one function. Comments go first, and with them the semicolons and
 # brackets that would split a CMake list.

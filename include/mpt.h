@@ -503,6 +503,25 @@ MPT_API mpt_status mpt_load_options_init(mpt_load_options *options, uint64_t str
  *  @return CORRUPT, IO, INVALID_ARGUMENT (names or shapes don't fit), UNSUPPORTED (a newer format) */
 MPT_API mpt_status mpt_params_load(mpt_params *params, const char *path, const mpt_load_options *options);
 
+/* ------------------------------------------------------------------------------------------------------------ DLPack */
+
+/** Tensors of other libraries (PyTorch, JAX, CuPy, NumPy) without copies: https://dmlc.github.io/dlpack, header dlpack.h.
+ *  Unversioned structs are those of DLPack before 1.0, versioned ones of 1.x. */
+struct DLManagedTensor;
+struct DLManagedTensorVersioned;
+/** Describes a tensor as an array. It stays the tensor's memory, and the tensor the caller's. On a GPU: see mpt_cuda.h.
+ *  @return UNSUPPORTED for element types, lanes, ranks or devices that libmpt has not */
+MPT_API mpt_status mpt_array_from_dlpack(const struct DLManagedTensor *tensor, mpt_array *out);
+/** @return also UNSUPPORTED for another major version of DLPack */
+MPT_API mpt_status mpt_array_from_dlpack_versioned(const struct DLManagedTensorVersioned *tensor, mpt_array *out);
+/** A part of a store's parameter as a tensor: the memory itself, no copy. The tensor keeps the store alive until its deleter is
+ *  called, which may be done by any thread. What mpt_params_tensor says of changes holds here too; on a GPU the consumer must
+ *  wait for the context's stream, or mpt_context_synchronize. `*out` is NULL on failure. */
+MPT_API mpt_status mpt_params_to_dlpack(mpt_params *params, const char *name, int32_t part,
+                                        struct DLManagedTensor **out);
+MPT_API mpt_status mpt_params_to_dlpack_versioned(mpt_params *params, const char *name, int32_t part,
+                                                  struct DLManagedTensorVersioned **out);
+
 /* ------------------------------------------------------------------------------------------------------------ scaler */
 
 #define MPT_SCALER_OFF 1     /**< scale 1; non-finite gradients still skip the step */

@@ -15,6 +15,15 @@ mpt_context_options default_options() {
 
 }  // namespace
 
+mpt_context_options mpt::read_context_options(const mpt_context_options* options, mpt_allocator* allocator) {
+  mpt_context_options o = read_options("mpt_context_options", options, default_options());
+  if (o.allocator) {
+    *allocator = read_options("mpt_allocator", o.allocator, mpt_allocator{});
+    o.allocator = allocator;
+  }
+  return o;
+}
+
 extern "C" {
 
 mpt_status mpt_context_options_init(mpt_context_options* options, uint64_t struct_size) {
@@ -29,13 +38,8 @@ mpt_status mpt_allocator_init(mpt_allocator* allocator, uint64_t struct_size) {
 
 mpt_status mpt_context_create(mpt_context** out, const mpt_context_options* options) {
   return mpt::created("mpt_context_create", out, [&](mpt_context& handle) {
-    mpt_context_options o = mpt::read_options("mpt_context_options", options, default_options());
     mpt_allocator allocator{};
-    if (o.allocator) {
-      allocator = mpt::read_options("mpt_allocator", o.allocator, mpt_allocator{});
-      o.allocator = &allocator;
-    }
-    handle.context = std::make_shared<mpt::Context>(o);
+    handle.context = std::make_shared<mpt::Context>(mpt::read_context_options(options, &allocator));
   });
 }
 

@@ -11,6 +11,9 @@
 
 namespace mpt {
 
+// The options of a context with their defaults (api/context.cpp); the allocator's struct is read into `allocator`.
+mpt_context_options read_context_options(const mpt_context_options* options, mpt_allocator* allocator);
+
 template <class Handle>
 constexpr const char* handle_name = "handle";
 
@@ -54,3 +57,10 @@ MPT_HANDLE(mpt_optimizer, 0x6d707406, std::shared_ptr<mpt::Optimizer> optimizer;
 MPT_HANDLE(mpt_plan, 0x6d707407, std::shared_ptr<mpt::Params> params; std::shared_ptr<mpt::Model> model;
            std::shared_ptr<mpt::Optimizer> optimizer; mpt::PlanRequest request; std::unique_ptr<mpt::Plan> plan;)
 MPT_HANDLE(mpt_trainer, 0x6d707408, std::unique_ptr<mpt::Trainer> trainer;)
+
+namespace mpt {
+
+// A part of a parameter where it lies (api/params.cpp). Inside a Call.
+void describe_part(mpt_params& params, const char* name, int32_t part, mpt_array* out);
+
+}  // namespace mpt

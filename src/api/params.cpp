@@ -69,6 +69,22 @@ Part read_part(int32_t part) {
 
 }  // namespace
 
+void mpt::describe_part(mpt_params& params, const char* name, int32_t part, mpt_array* out) {
+  const Params& p = allocated(&params);
+  const int32_t slot = slot_of(p, name);
+  const Part which = read_part(part);
+  const Shape& shape = p.parameter(slot).shape;
+  mpt_array array{};
+  array.name = p.parameter(slot).name.c_str();
+  array.data = p.data(slot, which);
+  array.dtype = static_cast<mpt_dtype>(p.dtype(slot, which));
+  array.rank = shape.rank();
+  std::copy(shape.begin(), shape.end(), array.shape);
+  array.device_type = params.context->backend().device_type();
+  array.device_index = params.context->backend().device_index();
+  *out = array;
+}
+
 extern "C" {
 
 mpt_status mpt_params_options_init(mpt_params_options* options, uint64_t struct_size) {
@@ -155,17 +171,7 @@ mpt_status mpt_params_tensor(mpt_params* params, const char* name, int32_t part,
   return guarded("mpt_params_tensor", [&] {
     const mpt::Call call(checked(params, "params").context, mpt::Context::Access::read);
     MPT_CHECK_ARGUMENT(out, "out is NULL");
-    const Params& p = allocated(params);
-    const int32_t slot = slot_of(p, name);
-    const Part which = read_part(part);
-    const mpt::Shape& shape = p.parameter(slot).shape;
-    mpt_array array{};
-    array.name = p.parameter(slot).name.c_str();
-    array.data = p.data(slot, which);
-    array.dtype = static_cast<mpt_dtype>(p.dtype(slot, which));
-    array.rank = shape.rank();
-    std::copy(shape.begin(), shape.end(), array.shape);
-    *out = array;
+    mpt::describe_part(*params, name, part, out);
   });
 }
 
@@ -175,7 +181,7 @@ mpt_status mpt_params_get(mpt_params* params, const char* name, int32_t part, co
     MPT_CHECK_ARGUMENT(array, "array is NULL");
     const Params& p = allocated(params);
     const int32_t slot = slot_of(p, name);
-    mpt::check_array(*array, "'" + std::string(name) + "'");
+    mpt::check_array(*array, "'" + std::string(name) + "'", &params->context->backend());
     p.get(slot, read_part(part), *array, "mpt_params_get");
   });
 }
@@ -186,7 +192,7 @@ mpt_status mpt_params_set(mpt_params* params, const char* name, const mpt_array*
     MPT_CHECK_ARGUMENT(array, "array is NULL");
     Params& p = allocated(params);
     const int32_t slot = slot_of(p, name);
-    mpt::check_array(*array, "'" + std::string(name) + "'");
+    mpt::check_array(*array, "'" + std::string(name) + "'", &params->context->backend());
     p.set(slot, *array, "mpt_params_set");
   });
 }

@@ -37,6 +37,9 @@ class Backend {
   virtual std::string info() const { return {}; }    // instruction set, threads: for logs
   virtual bool executes() const { return true; }     // false: plans only
   virtual bool host_memory() const { return true; }  // the host may read and write device memory
+  virtual int32_t device_type() const { return MPT_DEVICE_CPU; }  // of its memory, as in mpt_array
+  virtual int32_t device_index() const { return 0; }
+  virtual void* stream() const { return nullptr; }  // that everything is enqueued on; null: there is none
 
   // The first implementation in this backend's list that takes the node. Throws UNSUPPORTED, naming the op.
   virtual std::unique_ptr<Kernel> prepare(const Graph& graph, const Node& node) = 0;
@@ -53,6 +56,9 @@ class Backend {
   virtual void copy_in(void* device, const void* host, uint64_t bytes) = 0;
   virtual void copy_out(void* host, const void* device, uint64_t bytes) = 0;
   virtual void fill_zero(void* device, uint64_t bytes) = 0;
+  // For host_memory() == false: to = from * factor (of floats) between arrays in its memory, of equal shapes, any types and
+  // with all strides given. Enqueued.
+  virtual void convert(const mpt_array& /*to*/, const mpt_array& /*from*/, float /*factor*/) {}
 
   // For host_memory() == false: host memory that is filled and then sent, without waiting for what runs on the device.
   // What was taken is sent or cancelled; it is not the caller's any more then.
@@ -81,6 +87,7 @@ struct BackendOptions {
   void* (*allocate)(void* user, uint64_t bytes, uint64_t alignment) = nullptr;
   void (*deallocate)(void* user, void* pointer, uint64_t bytes) = nullptr;
   void* user = nullptr;
+  void* stream = nullptr;  // of the caller's, for devices that have streams; null: one of the backend's own
 };
 
 // Instruction set and libraries, found without starting anything.

@@ -12,7 +12,8 @@ struct CudaEntry {
   uint32_t struct_size;
   const char* version;  // MPT_VERSION_* of its build
   const char* compiler;
-  // Throws Error: UNSUPPORTED with the sentence that tells why there is no such device.
+  // Both throw Error: UNSUPPORTED with the sentence that tells why there is no such device.
+  int (*count)();
   std::unique_ptr<Backend> (*create)(const BackendOptions& options, int device);
   const char* (*build_info)();
 };
@@ -24,6 +25,7 @@ const char* cuda_entry_version();
 
 // Loads libmpt_cuda.so, once, and makes a backend for the device. Throws UNSUPPORTED, telling what is missing.
 std::unique_ptr<Backend> make_cuda_backend(const BackendOptions& options, int device);
+int count_cuda_devices();
 // "CUDA 13.0, cuBLASLt 13.1, cuDNN 9.19" if the library was loaded, else "".
 std::string cuda_build_info();
 

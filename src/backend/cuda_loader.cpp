@@ -65,6 +65,8 @@ std::unique_ptr<Backend> make_cuda_backend(const BackendOptions& options, int de
   return load().create(options, device);
 }
 
+int count_cuda_devices() { return load().count(); }
+
 std::string cuda_build_info() {
   const CudaEntry* entry = loaded.load();
   return entry ? entry->build_info() : "";

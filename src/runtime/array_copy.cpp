@@ -51,8 +51,6 @@ char* element_at(const mpt_array& array, int64_t offset) {
 void require_float_array(const mpt_array& array, const Shape& shape, const char* who, const char* name) {
   MPT_CHECK_ARGUMENT(is_known(array.dtype) && is_float(static_cast<DType>(array.dtype)),
                      "%s: '%s': found dtype %d, expected a float type", who, name, array.dtype);
-  MPT_CHECK_ARGUMENT(array.device_type == MPT_DEVICE_CPU, "%s: '%s': found device type %d, expected host memory", who,
-                     name, array.device_type);
   MPT_CHECK_ARGUMENT(array.rank >= 0 && array.rank <= MPT_MAX_RANK, "%s: '%s': found rank %d, expected 0 to %d", who,
                      name, array.rank, MPT_MAX_RANK);
   MPT_CHECK_ARGUMENT(shape_of(array) == shape, "%s: '%s': found shape %s, expected %s", who, name,

@@ -8,7 +8,7 @@
 
 namespace mpt {
 
-// Throws INVALID_ARGUMENT with `who` and `name` unless the array is host memory of a float type and of this shape.
+// Throws INVALID_ARGUMENT with `who` and `name` unless the array is of a float type and of this shape.
 void require_float_array(const mpt_array& array, const Shape& shape, const char* who, const char* name);
 
 // array = tensor * factor, rounded once. The array has been checked.

@@ -27,7 +27,7 @@ int available_cores() {
 
 }  // namespace
 
-Context::Context(const mpt_context_options& options)
+Context::Context(const mpt_context_options& options, void* stream)
     : log_(options.log),
       log_user_(options.log_user),
       log_level_(options.log_level),
@@ -51,6 +51,7 @@ Context::Context(const mpt_context_options& options)
   backend.allocate = allocator.allocate;
   backend.deallocate = allocator.deallocate;
   backend.user = allocator.user;
+  backend.stream = stream;
   backend_ = make_backend(device_, backend);
   allocator_ = allocator;  // only now: release is for contexts that came to be
   log(MPT_LOG_INFO, "context on %s: %s", backend_->name(), backend_->info().c_str());

@@ -16,7 +16,8 @@ namespace mpt {
 class Context {
  public:
   // Throws UNSUPPORTED for a device that this build lacks.
-  explicit Context(const mpt_context_options& options);
+  // stream: of the caller's, for devices that have streams.
+  explicit Context(const mpt_context_options& options, void* stream = nullptr);
   ~Context();
   Context(const Context&) = delete;
   Context& operator=(const Context&) = delete;

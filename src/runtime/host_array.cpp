@@ -1,5 +1,6 @@
 #include "runtime/host_array.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -134,7 +135,30 @@ void store_element(void* dense, int64_t index, DType type, double value) {
 
 Shape shape_of(const mpt_array& array) { return Shape(array.rank, array.shape); }
 
-void check_array(const mpt_array& array, const std::string& who) {
+mpt_array dense_array(void* data, DType type, const Shape& shape) {
+  mpt_array array{};
+  array.data = data;
+  array.dtype = static_cast<mpt_dtype>(type);
+  array.rank = shape.rank();
+  std::copy(shape.begin(), shape.end(), array.shape);
+  return with_strides(array);
+}
+
+mpt_array with_strides(const mpt_array& array) {
+  mpt_array out = array;
+  if (!is_dense(array)) return out;
+  const Strides strides = strides_of(shape_of(array));
+  std::copy(strides.begin(), strides.begin() + array.rank, out.strides);
+  return out;
+}
+
+void check_conversion(DType from, DType to, const std::string& who) {
+  if (is_float(from) && !is_float(to))
+    fail(MPT_ERROR_INVALID_ARGUMENT, "%s: dtype is %s, expected an integer type for %s", who.c_str(), name_of(from),
+         name_of(to));
+}
+
+void check_array(const mpt_array& array, const std::string& who, const Backend* backend) {
   MPT_CHECK_ARGUMENT(is_known(array.dtype), "%s: dtype %d is unknown", who.c_str(), array.dtype);
   MPT_CHECK_ARGUMENT(array.rank >= 0 && array.rank <= MPT_MAX_RANK, "%s: rank is %d, expected 0 to %d", who.c_str(),
                      array.rank, MPT_MAX_RANK);
@@ -144,15 +168,19 @@ void check_array(const mpt_array& array, const std::string& who) {
   const int64_t count = shape_of(array).elements();
   MPT_CHECK_ARGUMENT(array.data || count == 0, "%s: data is NULL for %lld elements", who.c_str(),
                      static_cast<long long>(count));
-  MPT_CHECK_ARGUMENT(array.device_type == MPT_DEVICE_CPU, "%s: device_type is %d, expected MPT_DEVICE_CPU", who.c_str(),
-                     array.device_type);
+  if (array.device_type == MPT_DEVICE_CPU) return;
+  const bool taken = backend != nullptr && backend->device_type() != MPT_DEVICE_CPU;
+  MPT_CHECK_ARGUMENT(taken && array.device_type == backend->device_type(),
+                     "%s: device_type is %d, expected MPT_DEVICE_CPU%s", who.c_str(), array.device_type,
+                     taken ? " or MPT_DEVICE_CUDA" : "");
+  MPT_CHECK_ARGUMENT(array.device_index == backend->device_index(),
+                     "%s: device_index is %d, expected %d, the context's device", who.c_str(), array.device_index,
+                     backend->device_index());
 }
 
 void read_array(const mpt_array& array, DType to, void* dense, const std::string& who) {
   const auto from = static_cast<DType>(array.dtype);
-  if (is_float(from) && !is_float(to))
-    fail(MPT_ERROR_INVALID_ARGUMENT, "%s: dtype is %s, expected an integer type for %s", who.c_str(), name_of(from),
-         name_of(to));
+  check_conversion(from, to, who);
   if (is_float(from)) {
     if (is_dense(array) && is_convertible(from, to)) {
       convert_elements(from, array.data, to, dense, static_cast<std::size_t>(shape_of(array).elements()));

@@ -3,14 +3,22 @@
 
 #include <string>
 
+#include "backend/backend.h"
 #include "core/dtype.h"
 #include "core/shape.h"
 #include "mpt.h"
 
 namespace mpt {
 
-// Throws INVALID_ARGUMENT with `who` in front: dtype, rank, sizes, pointer, device.
-void check_array(const mpt_array& array, const std::string& who);
+// Throws INVALID_ARGUMENT with `who` in front: dtype, rank, sizes, pointer, device. Where `backend` is given, its own memory
+// is fine too.
+void check_array(const mpt_array& array, const std::string& who, const Backend* backend = nullptr);
+inline bool on_device(const mpt_array& array) { return array.device_type != MPT_DEVICE_CPU; }
+// A dense tensor in some memory as an array, all strides given; and an array with all its strides.
+mpt_array dense_array(void* data, DType type, const Shape& shape);
+mpt_array with_strides(const mpt_array& array);
+// Throws unless elements of `from` may become elements of `to`: floats don't become integers.
+void check_conversion(DType from, DType to, const std::string& who);
 Shape shape_of(const mpt_array& array);
 
 // Reads an array, strides heeded, into dense memory of type `to`. Floats round once, to nearest even; integers convert

@@ -77,7 +77,7 @@ void check_range(const Graph& graph, ValueId value, const int32_t* elements, int
 
 }  // namespace
 
-Sizes bind_sizes(const Graph& model, const mpt_array* inputs, int32_t n_inputs) {
+Sizes bind_sizes(const Graph& model, const Backend& backend, const mpt_array* inputs, int32_t n_inputs) {
   MPT_CHECK_ARGUMENT(n_inputs >= 0 && (inputs || n_inputs == 0), "inputs is NULL or n_inputs is %d", n_inputs);
   Sizes sizes;
   for (int32_t i = 0; i < n_inputs; ++i) {
@@ -87,7 +87,7 @@ Sizes bind_sizes(const Graph& model, const mpt_array* inputs, int32_t n_inputs) 
     MPT_CHECK_ARGUMENT(input, "the model has no input '%s'; its inputs are %s", array.name, input_names(model).c_str());
     MPT_CHECK_ARGUMENT(find_array(inputs, i, array.name) == nullptr, "input '%s' is given twice", array.name);
     const std::string who = "input '" + std::string(array.name) + "'";
-    check_array(array, who);
+    check_array(array, who, &backend);
     check_dtype(*input, array, who);
     const Shape& expected = model.shape(input->value);
     const Shape found = shape_of(array);
@@ -154,6 +154,17 @@ class Target {
   std::vector<unsigned char> room_;
 };
 
+void stage_from_device(Backend& backend, const mpt_array& array, const InputInfo& input, const Value& value,
+                       void* memory) {
+  const std::string who = "input '" + value.name + "'";
+  const auto from = static_cast<DType>(array.dtype);
+  check_conversion(from, value.dtype, who);
+  if (from == DType::u8 && !input.std.empty())
+    fail(MPT_ERROR_UNSUPPORTED, "%s: uint8 pictures are normalised on the host: give them in host memory, or as floats",
+         who.c_str());
+  backend.convert(dense_array(memory, value.dtype, value.shape), with_strides(array), 1);
+}
+
 }  // namespace
 
 void stage_inputs(const Plan& plan, Backend& backend, const mpt_array* inputs, int32_t n_inputs) {
@@ -162,6 +173,10 @@ void stage_inputs(const Plan& plan, Backend& backend, const mpt_array* inputs, i
     if (input.value == none || !plan.pointer(input.value)) continue;
     const Value& value = graph.value(input.value);
     const mpt_array& array = *find_array(inputs, n_inputs, value.name);
+    if (on_device(array)) {
+      stage_from_device(backend, array, input, value, plan.pointer(input.value));
+      continue;
+    }
     Target target(backend, plan.pointer(input.value),
                   static_cast<uint64_t>(value.shape.elements()) * size_of(value.dtype));
     if (array.dtype == MPT_UINT8 && !input.std.empty())

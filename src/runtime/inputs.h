@@ -12,7 +12,7 @@ using Sizes = std::map<std::string, int64_t>;
 
 // Checks every array against the input of its name and returns the sizes of named dimensions. Throws INVALID_ARGUMENT for an
 // unknown or repeated name, a shape or dtype that doesn't fit, two sizes for one name, or a size of 0.
-Sizes bind_sizes(const Graph& model, const mpt_array* inputs, int32_t n_inputs);
+Sizes bind_sizes(const Graph& model, const Backend& backend, const mpt_array* inputs, int32_t n_inputs);
 
 // Throws INVALID_ARGUMENT if the plan needs an input that was not given, or (strict) if one was given that it doesn't need.
 void check_inputs_complete(const Plan& plan, const mpt_array* inputs, int32_t n_inputs, bool strict);

@@ -7,6 +7,7 @@
 #include "io/checkpoint.h"
 #include "io/convert.h"
 #include "runtime/array_copy.h"
+#include "runtime/host_array.h"
 
 namespace mpt {
 namespace {
@@ -243,6 +244,10 @@ void Params::get(int32_t slot, Part part, const mpt_array& array, const char* wh
   const bool scaled = part == Part::gradient && !state.unscaled;
   const double scale = scaled && part == Part::gradient && device_scale_ ? device_scale_(slot) : state.scale;
   const float factor = scaled ? static_cast<float>(1 / scale) : 1.0f;
+  if (on_device(array)) {
+    backend_->convert(with_strides(array), dense_array(data(slot, part), dtype(slot, part), p.shape), factor);
+    return;
+  }
   copy_to_array(*backend_, data(slot, part), dtype(slot, part), p.shape, factor, array);
 }
 
@@ -250,6 +255,14 @@ void Params::set(int32_t slot, const mpt_array& array, const char* who) {
   require_allocated(who);
   const Parameter& p = parameters_[slot];
   require_float_array(array, p.shape, who, p.name.c_str());
+  if (on_device(array)) {
+    const mpt_array from = with_strides(array);
+    backend_->convert(dense_array(data(slot, Part::master), dtype(slot, Part::master), p.shape), from, 1);
+    if (masters_[slot] != nullptr && copies_[slot] != nullptr)
+      backend_->convert(dense_array(copies_[slot], storage_dtype(), p.shape),
+                        dense_array(masters_[slot], DType::f32, p.shape), 1);
+    return;
+  }
   const bool fp32 = has_fp32_master(slot);
   const bool f16 = storage_dtype() == DType::f16;
   for (ArrayReader reader(array); reader.next();)

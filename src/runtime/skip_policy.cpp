@@ -5,7 +5,7 @@ namespace mpt {
 
 // Replays the step on its batch and tells the first non-finite value: op, pass, tensor, element. `op`: the user's op.
 std::string Trainer::blame(Objective& objective, const Batch& batch, std::string* op) {
-  Plan& plan = training_plan(objective, bind_sizes(model_->graph, batch.inputs, batch.count));
+  Plan& plan = training_plan(objective, bind_sizes(model_->graph, model_->context->backend(), batch.inputs, batch.count));
   stage_inputs(plan, model_->context->backend(), batch.inputs, batch.count);
   struct Work {
     Plan& plan;

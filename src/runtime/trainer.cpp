@@ -197,7 +197,7 @@ void Trainer::step(const Batch& batch, mpt_step_result* result) {
   begin_call();
   if (backward_done_)
     fail(MPT_ERROR_INVALID_STATE, "mpt_trainer_backward was called: mpt_trainer_update must come before the next step");
-  const Sizes sizes = bind_sizes(model_->graph, batch.inputs, batch.count);
+  const Sizes sizes = bind_sizes(model_->graph, model_->context->backend(), batch.inputs, batch.count);
   split_ = false;
   check_batch(batch, sizes);
   started_ = true;
@@ -247,7 +247,7 @@ double Trainer::backward(const Batch& batch) {
   begin_call();
   if (backward_done_)
     fail(MPT_ERROR_INVALID_STATE, "all micro-steps of this update were run: mpt_trainer_update comes next");
-  const Sizes sizes = bind_sizes(model_->graph, batch.inputs, batch.count);
+  const Sizes sizes = bind_sizes(model_->graph, model_->context->backend(), batch.inputs, batch.count);
   split_ = true;
   check_batch(batch, sizes);
   started_ = true;
@@ -301,7 +301,7 @@ const mpt_step_result& Trainer::objective_result(int32_t objective) {
 double Trainer::evaluate(const Batch& batch, bool use_average) {
   PlanRequest request;
   request.outputs = {objectives_[0].loss};
-  request.sizes = bind_sizes(model_->graph, batch.inputs, batch.count);
+  request.sizes = bind_sizes(model_->graph, model_->context->backend(), batch.inputs, batch.count);
   request.fp32_weights = use_average;
   if (use_average) {
     const std::vector<float*> found = averages();
@@ -318,6 +318,14 @@ double Trainer::evaluate(const Batch& batch, bool use_average) {
 
 void Trainer::read_value(const Plan& plan, ValueId value, const mpt_array& out, const std::string& who) {
   const Value& v = plan.graph().value(value);
+  if (on_device(out)) {
+    if (shape_of(out) != v.shape)
+      fail(MPT_ERROR_INVALID_ARGUMENT, "%s: the array has shape %s, the tensor %s", who.c_str(),
+           shape_of(out).text().c_str(), v.shape.text().c_str());
+    check_conversion(v.dtype, static_cast<DType>(out.dtype), who);
+    model_->context->backend().convert(with_strides(out), dense_array(plan.pointer(value), v.dtype, v.shape), 1);
+    return;
+  }
   const auto bytes = static_cast<uint64_t>(v.shape.elements()) * size_of(v.dtype);
   if (model_->context->backend().host_memory()) {
     write_array(plan.pointer(value), v.dtype, v.shape, out, who);
@@ -333,12 +341,12 @@ void Trainer::predict(const Batch& batch, const mpt_array* outputs, int32_t n_ou
   PlanRequest request;
   for (int32_t i = 0; i < n_outputs; ++i) {
     MPT_CHECK_ARGUMENT(outputs[i].name, "outputs[%d].name is NULL", i);
-    check_array(outputs[i], "output '" + std::string(outputs[i].name) + "'");
+    check_array(outputs[i], "output '" + std::string(outputs[i].name) + "'", &model_->context->backend());
     const ValueId id = model_->graph.find(outputs[i].name);
     MPT_CHECK_ARGUMENT(id != none, "the model has no tensor '%s'", outputs[i].name);
     request.outputs.push_back(id);
   }
-  request.sizes = bind_sizes(model_->graph, batch.inputs, batch.count);
+  request.sizes = bind_sizes(model_->graph, model_->context->backend(), batch.inputs, batch.count);
   const std::vector<ValueId> ids = request.outputs;
   Plan& plan = prepare("predict", std::move(request), false);
   check_inputs_complete(plan, batch.inputs, batch.count, false);
@@ -363,7 +371,7 @@ void Trainer::keep(const std::string& name) {
 void Trainer::fetch(const mpt_array& out) {
   MPT_CHECK_ARGUMENT(out.name, "the array has no name");
   const std::string name = out.name;
-  check_array(out, "'" + name + "'");
+  check_array(out, "'" + name + "'", &model_->context->backend());
   if (std::find(kept_.begin(), kept_.end(), name) == kept_.end())
     fail(MPT_ERROR_INVALID_STATE, "'%s' is not kept: call mpt_trainer_keep before the step", name.c_str());
   if (!last_plan_ || !values_readable_ || workspace_->writer != this)

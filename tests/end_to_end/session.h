@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "mpt.h"
+#include "support/devices.h"
 
 #define MPT_OKAY(call)                                                            \
   do {                                                                            \
@@ -26,7 +27,7 @@ struct Settings {
   bool no_master = false;
   int32_t threads = 2;
   uint64_t seed = 7;
-  const char* device = "cpu";
+  const char* device = mpt::test::test_device();
   const mpt_allocator* allocator = nullptr;
   double dropout = 0;
   mpt_optimizer_kind optimizer = MPT_ADAMW;

@@ -13,4 +13,7 @@ namespace mpt::test {
 // The device that MPT_TEST_DEVICE names, "cpu" without it.
 std::string tested_device();
 
+// Whether the host can read and write that device's memory.
+bool host_reads_tested_device();
+
 }  // namespace mpt::test

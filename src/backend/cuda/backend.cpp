@@ -7,18 +7,20 @@
 #include "backend/cuda/staging.h"
 #include "backend/cuda/step_engine.h"
 #include "core/error.h"
+#include "kernels/convert.h"
 
 namespace mpt::cuda {
 namespace {
 
 class CudaBackend : public Backend {
  public:
-  explicit CudaBackend(Libraries libraries)
+  CudaBackend(Libraries libraries, int index, Stream stream)
       : device_(std::move(libraries.device)),
         blas_(std::move(libraries.blas)),
         dnn_(std::move(libraries.dnn)),
         scope_(*device_),
-        stream_(*device_),
+        index_(index),
+        stream_(*device_, stream),
         passes_(*device_, stream_.get()),
         target_{*device_, *blas_, dnn_.get(), stream_.get()},
         staging_(*device_, stream_.get()),
@@ -40,6 +42,9 @@ class CudaBackend : public Backend {
     return p.name + ", sm_" + std::to_string(p.major) + std::to_string(p.minor) + (dnn_ ? ", cuDNN" : "");
   }
   bool host_memory() const override { return false; }
+  int32_t device_type() const override { return MPT_DEVICE_CUDA; }
+  int32_t device_index() const override { return index_; }
+  void* stream() const override { return stream_.get(); }
 
   std::unique_ptr<Kernel> prepare(const Graph& graph, const Node& node) override {
     const CurrentDevice current(*device_);
@@ -90,6 +95,25 @@ class CudaBackend : public Backend {
     if (bytes == 0) return;
     const CurrentDevice current(*device_);
     device_->fill(stream_.get(), device, 0, bytes);
+  }
+
+  void convert(const mpt_array& to, const mpt_array& from, float factor) override {
+    ConvertArgs args{};
+    args.from = from.data;
+    args.to = to.data;
+    args.from_type = static_cast<AnyType>(from.dtype);
+    args.to_type = static_cast<AnyType>(to.dtype);
+    args.rank = from.rank;
+    args.count = 1;
+    for (int d = 0; d < from.rank; ++d) {
+      args.count *= from.shape[d];
+      args.size[d] = from.shape[d];
+      args.from_stride[d] = from.strides[d];
+      args.to_stride[d] = to.strides[d];
+    }
+    args.factor = factor;
+    const CurrentDevice current(*device_);
+    cuda::convert(args, stream_.get());
   }
 
   void* take_staging(uint64_t bytes) override {
@@ -176,6 +200,7 @@ class CudaBackend : public Backend {
   std::unique_ptr<Blas> blas_;
   std::unique_ptr<Dnn> dnn_;
   Scope scope_;
+  int index_;
   OwnStream stream_;
   FlatPasses passes_;
   Target target_;
@@ -185,8 +210,8 @@ class CudaBackend : public Backend {
 
 }  // namespace
 
-std::unique_ptr<Backend> make_backend(Libraries libraries) {
-  return std::make_unique<CudaBackend>(std::move(libraries));
+std::unique_ptr<Backend> make_backend(Libraries libraries, int index, Stream stream) {
+  return std::make_unique<CudaBackend>(std::move(libraries), index, stream);
 }
 
 }  // namespace mpt::cuda

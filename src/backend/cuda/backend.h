@@ -16,6 +16,7 @@ struct Libraries {
   std::unique_ptr<Dnn> dnn;  // may be null
 };
 
-std::unique_ptr<Backend> make_backend(Libraries libraries);
+// index: of the device, as users count. stream: the caller's; null: an own one.
+std::unique_ptr<Backend> make_backend(Libraries libraries, int index = 0, Stream stream = nullptr);
 
 }  // namespace mpt::cuda

@@ -55,8 +55,12 @@ class Block {
 
 class OwnStream {
  public:
-  explicit OwnStream(Device& device) : device_(device), stream_(device.create_stream()) {}
-  ~OwnStream() { device_.destroy_stream(stream_); }
+  // The caller's stream, or a new one.
+  OwnStream(Device& device, Stream given)
+      : device_(device), stream_(given != nullptr ? given : device.create_stream()), own_(given == nullptr) {}
+  ~OwnStream() {
+    if (own_) device_.destroy_stream(stream_);
+  }
   OwnStream(const OwnStream&) = delete;
   OwnStream& operator=(const OwnStream&) = delete;
   Stream get() const { return stream_; }
@@ -64,6 +68,7 @@ class OwnStream {
  private:
   Device& device_;
   Stream stream_;
+  bool own_;
 };
 
 class OwnEvent {

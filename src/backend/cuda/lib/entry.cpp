@@ -12,7 +12,7 @@
 namespace mpt {
 namespace {
 
-std::unique_ptr<Backend> create(const BackendOptions&, int device) {
+std::unique_ptr<Backend> create(const BackendOptions& options, int device) {
   const int count = cuda::count_cuda_devices();
   if (count == 0) fail(MPT_ERROR_UNSUPPORTED, "there is a CUDA driver, but no CUDA device");
   if (device >= count)
@@ -22,7 +22,7 @@ std::unique_ptr<Backend> create(const BackendOptions&, int device) {
   const cuda::CurrentDevice current(*libraries.device);
   libraries.blas = cuda::make_cublaslt();
   libraries.dnn = cuda::make_cudnn();
-  return cuda::make_backend(std::move(libraries));
+  return cuda::make_backend(std::move(libraries), device, options.stream);
 }
 
 const char* build_info() {
@@ -39,7 +39,7 @@ const char* build_info() {
 }  // namespace mpt
 
 extern "C" __attribute__((visibility("default"))) const mpt::CudaEntry* mpt_cuda_entry() {
-  static const mpt::CudaEntry entry{sizeof(mpt::CudaEntry), mpt::cuda_entry_version(), __VERSION__, mpt::create,
-                                    mpt::build_info};
+  static const mpt::CudaEntry entry{sizeof(mpt::CudaEntry), mpt::cuda_entry_version(), __VERSION__,
+                                    mpt::cuda::count_cuda_devices, mpt::create, mpt::build_info};
   return &entry;
 }
