@@ -173,7 +173,10 @@ TEST_SUITE("end_to_end.scaling") {
 
   TEST_CASE("demoting keeps an op that overflows FP16 in FP32 from then on") {
     mpt_context* context = nullptr;
-    MPT_OKAY(mpt_context_create(&context, nullptr));
+    mpt_context_options device;
+    mpt_context_options_init(&device, sizeof device);
+    device.device = mpt::test::test_device();
+    MPT_OKAY(mpt_context_create(&context, &device));
     mpt_model* model = nullptr;
     MPT_OKAY(mpt_model_create(&model, context));
     const int64_t shape[] = {4};
