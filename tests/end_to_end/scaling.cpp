@@ -175,7 +175,8 @@ TEST_SUITE("end_to_end.scaling") {
     mpt_context* context = nullptr;
     mpt_context_options device;
     mpt_context_options_init(&device, sizeof device);
-    device.device = mpt::test::test_device();
+    const std::string name = mpt::test::tested_device();
+    device.device = name.c_str();
     MPT_OKAY(mpt_context_create(&context, &device));
     mpt_model* model = nullptr;
     MPT_OKAY(mpt_model_create(&model, context));

@@ -27,7 +27,7 @@ struct Settings {
   bool no_master = false;
   int32_t threads = 2;
   uint64_t seed = 7;
-  const char* device = mpt::test::test_device();
+  std::string device = mpt::test::tested_device();
   const mpt_allocator* allocator = nullptr;
   double dropout = 0;
   mpt_optimizer_kind optimizer = MPT_ADAMW;
@@ -52,7 +52,7 @@ struct Session {
     mpt_context_options_init(&co, sizeof co);
     co.threads = s.threads;
     co.seed = s.seed;
-    co.device = s.device;
+    co.device = s.device.c_str();
     co.allocator = s.allocator;
     MPT_OKAY(mpt_context_create(&context, &co));
     MPT_OKAY(mpt_model_create(&model, context));
@@ -104,6 +104,8 @@ struct Session {
     mpt_array to = part;
     to.data = out.data();
     to.dtype = MPT_FLOAT32;
+    to.device_type = MPT_DEVICE_CPU;
+    to.device_index = 0;
     MPT_OKAY(mpt_params_get(params, name, MPT_PART_MASTER, &to));
     return out;
   }
