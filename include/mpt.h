@@ -180,8 +180,9 @@ typedef struct mpt_context_options {
   int32_t threads;                /**< of this context on the CPU, the caller's included; 0 (default): one per core it may use */
   uint64_t seed;                  /**< of initialisers and dropout; default 0 */
   const char *device;             /**< "cpu" (default, also NULL); "cuda:0": that NVIDIA GPU, by libmpt_cuda.so ("cuda" is
-                                       the first); "reference": double arithmetic, slow, for checks; "null": compiles and
-                                       plans, runs nothing */
+                                       the first); "reference": double arithmetic, slow, for checks; "null:" before one of
+                                       these: compiles and plans as it would, with as many threads, runs nothing and has
+                                       memory without end; "null": "null:cpu" */
   const mpt_allocator *allocator; /**< copied; NULL: the C library's */
   mpt_log_function log;           /**< NULL: nothing is told */
   void *log_user;

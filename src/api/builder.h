@@ -24,6 +24,7 @@ mpt_tensor build_op(mpt_model* model, const char* function, const mpt_tensor* in
 template <class Body>
 mpt_tensor build(mpt_model* model, const char* function, std::initializer_list<mpt_tensor> inputs,
                  Body&& body) noexcept {
+  const CallerState state;
   try {
     return build_op(model, function, inputs.begin(), static_cast<int32_t>(inputs.size()), body);
   } catch (...) {  // std::function without memory

@@ -2,12 +2,14 @@
 #pragma once
 
 #include <algorithm>
+#include <cerrno>
 #include <cstring>
 #include <exception>
 #include <memory>
 #include <string>
 
 #include "core/error.h"
+#include "core/float_mode.h"
 #include "core/options.h"
 #include "runtime/context.h"
 
@@ -16,9 +18,23 @@ namespace mpt {
 mpt_status report(const char* function, mpt_status status, const char* what) noexcept;
 mpt_status report_current_exception(const char* function) noexcept;
 
+// What a call leaves as the caller had it: errno and the floating-point mode, on which our results do not depend.
+class CallerState {
+ public:
+  CallerState() noexcept : errno_(errno) {}
+  ~CallerState() { errno = errno_; }
+  CallerState(const CallerState&) = delete;
+  CallerState& operator=(const CallerState&) = delete;
+
+ private:
+  const int errno_;
+  const FloatMode mode_;
+};
+
 // Runs a call that needs no context.
 template <class Body>
 mpt_status guarded(const char* function, Body&& body) noexcept {
+  const CallerState state;
   clear_last_error();
   try {
     body();

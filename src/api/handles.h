@@ -31,6 +31,7 @@ Handle& checked(Handle* handle, const char* argument) {
 template <class Handle>
 void destroy_handle(Handle* handle) noexcept {
   if (!handle || handle->tag != Handle::expected_tag) return;
+  const CallerState state;
   const std::shared_ptr<Context> context = handle->context;
   handle->tag = 0;
   context->destroy_later([handle] { delete handle; });

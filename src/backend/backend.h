@@ -95,6 +95,7 @@ std::string cpu_build_info();
 
 std::unique_ptr<Backend> make_cpu_backend(const BackendOptions&);
 std::unique_ptr<Backend> make_ref_backend(const BackendOptions&);
-std::unique_ptr<Backend> make_null_backend(const BackendOptions&);
+// Plans as for the device of `planned`, runs nothing.
+std::unique_ptr<Backend> make_null_backend(std::unique_ptr<Backend> planned);
 
 }  // namespace mpt

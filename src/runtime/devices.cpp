@@ -21,7 +21,6 @@ struct Kinds {
       {"cpu", false, [](const BackendOptions& options, int) { return make_cpu_backend(options); }},
       {"cuda", true, make_cuda_backend},
       {"reference", false, [](const BackendOptions& options, int) { return make_ref_backend(options); }},
-      {"null", false, [](const BackendOptions& options, int) { return make_null_backend(options); }},
   };
 };
 
@@ -51,6 +50,9 @@ void register_device(const char* name, MakeBackend* make) {
 }
 
 std::unique_ptr<Backend> make_backend(const std::string& device, const BackendOptions& options) {
+  if (device == "null") return make_null_backend(make_cpu_backend(options));
+  if (device.rfind("null:", 0) == 0 && device.rfind("null:null", 0) != 0)
+    return make_null_backend(make_backend(device.substr(device.find(':') + 1), options));
   const std::string name = device.substr(0, device.find(':'));
   const int index = index_of(device.substr(name.size()));
   MakeBackend* make = nullptr;
@@ -60,7 +62,8 @@ std::unique_ptr<Backend> make_backend(const std::string& device, const BackendOp
       if (name == kind.name && (index == 0 || kind.numbered) && (kind.numbered || device == name)) make = kind.make;
   }
   if (make == nullptr || index < 0)
-    fail(MPT_ERROR_INVALID_ARGUMENT, "device '%s' is unknown; expected \"cpu\", \"cuda:0\", \"reference\" or \"null\"",
+    fail(MPT_ERROR_INVALID_ARGUMENT,
+         "device '%s' is unknown; expected \"cpu\", \"cuda:0\", \"reference\", or \"null:\" before one of these",
          device.c_str());
   return make(options, index);
 }

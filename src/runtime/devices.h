@@ -1,4 +1,4 @@
-// The devices that a context can be made for, by name: "cpu", "cuda:1".
+// The devices that a context can be made for, by name: "cpu", "cuda:1", "null:cpu" (plans as "cpu", runs nothing).
 #pragma once
 
 #include <memory>

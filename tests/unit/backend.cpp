@@ -127,7 +127,7 @@ TEST_CASE("cpu backend: prepares what it supports and names what it does not") {
 }
 
 TEST_CASE("null backend: plans at any size and runs nothing") {
-  const auto backend = make_null_backend({});
+  const auto backend = make_null_backend(make_cpu_backend({}));
   CHECK_FALSE(backend->executes());
   CHECK_FALSE(backend->host_memory());
   std::set<void*> addresses;
@@ -139,9 +139,12 @@ TEST_CASE("null backend: plans at any size and runs nothing") {
     backend->fill_zero(memory, uint64_t{1} << 44);
     backend->deallocate(memory, (uint64_t{1} << 44) + 1);
   }
-  const OneNode one(DType::f64);
+  CHECK(backend->info().find("plans for cpu") != std::string::npos);
+  const OneNode one(DType::f32), unsupported(DType::f64);
   const auto kernel = backend->prepare(one.graph, one.node);
-  CHECK(kernel->scratch_bytes() == 0);
+  CHECK(std::string(kernel->implementation()) ==
+        make_cpu_backend({})->prepare(one.graph, one.node)->implementation());
+  CHECK(status_of([&] { backend->prepare(unsupported.graph, unsupported.node); }) == MPT_ERROR_UNSUPPORTED);
   CHECK(status_of([&] { kernel->run({}); }) == MPT_ERROR_UNSUPPORTED);
   CHECK(status_of([&] { backend->copy_out(nullptr, *addresses.begin(), 1); }) == MPT_ERROR_UNSUPPORTED);
 }

@@ -348,7 +348,7 @@ TEST_CASE("gradients are unscaled once, with the scale of their backward pass") 
 }
 
 TEST_CASE("a device that executes nothing plans all the same") {
-  Params p(std::shared_ptr<Backend>(make_null_backend({})), config(MPT_PRECISION_FP16));
+  Params p(std::shared_ptr<Backend>(make_null_backend(make_cpu_backend({}))), config(MPT_PRECISION_FP16));
   p.add("huge", {1000000, 1000000}, init(MPT_INIT_NORMAL), false);
   p.allocate();
   CHECK(p.planned_bytes().master == 4'000'000'000'000);

@@ -6,6 +6,7 @@
 #include "backend/cpu/flat_passes.h"
 #include "backend/cpu/registry.h"
 #include "core/error.h"
+#include "core/float_mode.h"
 
 namespace mpt {
 namespace {
@@ -26,7 +27,7 @@ class CpuBackend : public Backend {
   }
 
   void execute(void (*work)(void*), void* argument) override {
-    const cpu::FloatMode mode;
+    const FloatMode mode;
     work(argument);
   }
 

@@ -9,23 +9,9 @@
 #include <tbb/task_arena.h>
 
 #include "core/error.h"
-
-#if defined(__SSE__)
-#include <xmmintrin.h>
-#endif
+#include "core/float_mode.h"
 
 namespace mpt::cpu {
-
-#if defined(__SSE__)
-namespace {
-constexpr unsigned control_default = 0x1f80;  // all exceptions masked, round to nearest, no flush to zero
-}
-FloatMode::FloatMode() : saved_(_mm_getcsr()) { _mm_setcsr(control_default); }
-FloatMode::~FloatMode() { _mm_setcsr(saved_); }
-#else
-FloatMode::FloatMode() = default;
-FloatMode::~FloatMode() = default;
-#endif
 
 // task_arena starts nothing before its first execute(). More threads than TBB may use in this process would only make it
 // print a warning; results don't depend on how many there are.

@@ -49,16 +49,4 @@ class Parallel {
   std::unique_ptr<Arena> arena_;
 };
 
-// While one lives, this thread rounds to nearest and keeps subnormals; then the mode it had is back.
-class FloatMode {
- public:
-  FloatMode();
-  ~FloatMode();
-  FloatMode(const FloatMode&) = delete;
-  FloatMode& operator=(const FloatMode&) = delete;
-
- private:
-  unsigned saved_ = 0;
-};
-
 }  // namespace mpt::cpu

@@ -1,5 +1,5 @@
-// Plans only: every node is taken, nothing is run, and memory is addresses with nothing behind them, so that steps of sizes
-// that no machine has can be compiled and their bytes counted.
+// Plans only: another backend chooses the kernels and says what scratch they need, nothing is run, and memory is addresses
+// with nothing behind them, so that steps of sizes that no machine has can be compiled and their bytes counted.
 #include <atomic>
 
 #include "backend/backend.h"
@@ -14,18 +14,27 @@ namespace {
 
 class NullKernel : public Kernel {
  public:
+  explicit NullKernel(std::unique_ptr<Kernel> planned) : planned_(std::move(planned)) {}
   void run(const KernelArgs&) const override { refuse("run"); }
-  const char* implementation() const override { return "null"; }
+  uint64_t scratch_bytes() const override { return planned_->scratch_bytes(); }
+  const char* implementation() const override { return planned_->implementation(); }
+
+ private:
+  std::unique_ptr<Kernel> planned_;
 };
 
 class NullBackend : public Backend {
  public:
+  explicit NullBackend(std::unique_ptr<Backend> planned) : planned_(std::move(planned)) {}
+
   const char* name() const override { return "null"; }
-  std::string info() const override { return "plans only"; }
+  std::string info() const override { return std::string("plans for ") + planned_->name() + " (" + planned_->info() + ")"; }
   bool executes() const override { return false; }
   bool host_memory() const override { return false; }
 
-  std::unique_ptr<Kernel> prepare(const Graph&, const Node&) override { return std::make_unique<NullKernel>(); }
+  std::unique_ptr<Kernel> prepare(const Graph& graph, const Node& node) override {
+    return std::make_unique<NullKernel>(planned_->prepare(graph, node));
+  }
   void execute(void (*work)(void*), void* argument) override { work(argument); }
 
   void* allocate(uint64_t bytes) override {
@@ -46,12 +55,15 @@ class NullBackend : public Backend {
 
  private:
   static constexpr uint64_t alignment = 64;
+  const std::unique_ptr<Backend> planned_;
   // No process has memory at addresses from here on: a read by mistake faults.
   std::atomic<uint64_t> next_{uint64_t{1} << 63};
 };
 
 }  // namespace
 
-std::unique_ptr<Backend> make_null_backend(const BackendOptions&) { return std::make_unique<NullBackend>(); }
+std::unique_ptr<Backend> make_null_backend(std::unique_ptr<Backend> planned) {
+  return std::make_unique<NullBackend>(std::move(planned));
+}
 
 }  // namespace mpt

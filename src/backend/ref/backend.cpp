@@ -1,28 +1,15 @@
 // The oracle: double precision, one thread, written to be read.
-#include <cfenv>
 #include <cstdlib>
 #include <cstring>
 
 #include "backend/ref/flat_passes.h"
 #include "backend/ref/registry.h"
+#include "core/float_mode.h"
 #include "ops/op.h"
 
 namespace mpt {
 
 namespace {
-
-// Round to nearest, subnormals kept, no traps; the caller's mode comes back at the end.
-class StandardFloatingPoint {
- public:
-  StandardFloatingPoint() {
-    std::fegetenv(&saved_);
-    std::fesetenv(FE_DFL_ENV);
-  }
-  ~StandardFloatingPoint() { std::fesetenv(&saved_); }
-
- private:
-  std::fenv_t saved_;
-};
 
 class RefBackend : public Backend {
  public:
@@ -40,7 +27,7 @@ class RefBackend : public Backend {
   }
 
   void execute(void (*work)(void*), void* argument) override {
-    const StandardFloatingPoint mode;
+    const FloatMode mode;
     work(argument);
   }
 
