@@ -21,6 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PRECISIONS = ("fp32", "fp16", "bf16")
 WORKLOADS = ("mlp", "gpt", "optimizer")
+BYTE_CLASSES = ("master", "copy16", "gradients", "optimizer", "activations", "scratch")
 SLOW_MS = 4000  # a peer that takes longer for a step does one step in each of SLOW_ROUNDS rounds
 SLOW_ROUNDS = 3
 DEFAULT_TEXT_BYTES = 4 << 20
@@ -211,6 +212,29 @@ def show(workload, sides, records):
     print_table(rows)
 
 
+def plan(workload, batches, options, build):
+    """The memory of training at several batches, planned and not allocated."""
+    records = []
+    for batch in batches:
+        for precision in options.precision:
+            argv = [build / "bench/memory", workload, precision, "--batch", str(batch), "--threads", str(options.threads),
+                    "--device", options.device]
+            run = subprocess.run(argv, capture_output=True, text=True, check=False)
+            if run.returncode != 0:
+                raise Failure(f"{workload} {precision}: {run.stderr.strip()}")
+            records.append(json.loads(run.stdout))
+    print(f"\n{workload}: planned MB, AdamW, {records[0]['threads']} threads")
+    rows = [("batch", "precision", *BYTE_CLASSES, "act+scratch", "to fp32", "total", "to fp32")]
+    for record in records:
+        bytes_of = record["bytes"]
+        both = bytes_of["activations"] + bytes_of["scratch"]
+        rows.append((str(record["batch"]), record["precision"], *(megabytes(bytes_of[name]) for name in BYTE_CLASSES),
+                     megabytes(both), f"{both / (bytes_of['fp32_activations'] + bytes_of['fp32_scratch']):.2f}",
+                     megabytes(bytes_of["total"]), f"{bytes_of['total'] / bytes_of['fp32_total']:.2f}"))
+    print_table(rows)
+    return records
+
+
 def measure_start(options, build):
     """What a program pays that only loads the library; and the library's size."""
     times = []
@@ -240,6 +264,8 @@ def parse():
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--text", help="file for gpt to train on; default: sources of Python's standard library")
     parser.add_argument("--json", help="file that gets one JSON object a line")
+    parser.add_argument("--plan", metavar="BATCHES", help="measure nothing: plan the memory of mlp and gpt at these batches, "
+                        "as 16,64,256")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=1.0, help="of a round of one side")
     parser.add_argument("--max-steps", type=int, default=20, help="of a round")
@@ -250,6 +276,13 @@ def parse():
         for one in given:
             if one not in known:
                 parser.error(f"found {one}, expected one of {', '.join(known)}")
+    if options.plan:
+        try:
+            options.plan = [int(batch) for batch in options.plan.split(",")]
+        except ValueError:
+            options.plan = [0]
+        if min(options.plan) < 1:
+            parser.error("--plan: expected whole numbers from 1, separated by commas")
     if options.rounds < 1 or options.threads < 1 or options.max_steps < 1 or options.seconds <= 0:
         parser.error("--rounds, --threads, --max-steps and --seconds are at least 1, --seconds more than 0")
     return options
@@ -258,15 +291,19 @@ def parse():
 def main():
     options = parse()
     build = library_folder(options)
-    python = peer_python(options) if options.peers else None
-    records = [measure_start(options, build)]
-    parts = {"optimizer": ["optimizer-adamw", "optimizer-sgd"]}
-    names = [name for one in options.workloads for name in parts.get(one, [one])]
-    for workload in names:
-        sides = measure(workload, options, build, python)
-        measured = records_of(sides)
-        show(workload, sides, measured)
-        records += measured
+    if options.plan:
+        records = [record for workload in options.workloads if workload != "optimizer"
+                   for record in plan(workload, options.plan, options, build)]
+    else:
+        python = peer_python(options) if options.peers else None
+        records = [measure_start(options, build)]
+        parts = {"optimizer": ["optimizer-adamw", "optimizer-sgd"]}
+        names = [name for one in options.workloads for name in parts.get(one, [one])]
+        for workload in names:
+            sides = measure(workload, options, build, python)
+            measured = records_of(sides)
+            show(workload, sides, measured)
+            records += measured
     if options.json:
         Path(options.json).write_text("".join(json.dumps(record) + "\n" for record in records))
         print(f"written: {options.json}")

@@ -59,20 +59,9 @@ static void print_bytes(mpt_trainer *trainer) {
   mpt_memory_report m;
   mpt_memory_report_init(&m, sizeof m);
   side_check(mpt_trainer_memory(trainer, &m), "mpt_trainer_memory");
-#define CLASS(name) printf("\"" #name "\": %llu, ", (unsigned long long)m.name)
-  printf(", \"bytes\": {");
-  CLASS(master);
-  CLASS(copy16);
-  CLASS(gradients);
-  CLASS(optimizer);
-  CLASS(activations);
-  CLASS(scratch);
-  CLASS(library);
-  CLASS(fp32_activations);
-  CLASS(fp32_scratch);
-  CLASS(fp32_total);
-  printf("\"total\": %llu}, \"flops\": %llu", (unsigned long long)m.total, (unsigned long long)m.flops);
-#undef CLASS
+  printf(", ");
+  side_print_bytes(&m);
+  printf(", \"flops\": %llu", (unsigned long long)m.flops);
 }
 
 int main(int argc, char **argv) {

@@ -70,7 +70,9 @@ target_include_directories(mpt INTERFACE
   $<BUILD_INTERFACE:${PROJECT_SOURCE_DIR}/include> $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
 target_link_libraries(mpt PRIVATE $<BUILD_INTERFACE:mpt_internal>)
 target_link_options(mpt PRIVATE
-  -Wl,--version-script=${PROJECT_BINARY_DIR}/mpt.map -Wl,--exclude-libs,ALL -Wl,--as-needed)
+  -Wl,--version-script=${PROJECT_BINARY_DIR}/mpt.map -Wl,--exclude-libs,ALL -Wl,--as-needed
+  # oneTBB's workers may sleep in its code after the last context: dlclose must not take that code away.
+  -Wl,-z,nodelete)
 if(NOT MPT_SANITIZE)
   target_link_options(mpt PRIVATE -Wl,--no-undefined)
 endif()

@@ -55,6 +55,8 @@
  *    Different contexts run at the same time. mpt_trainer_cancel and all destroy functions may be called from any thread.
  *  - Names given as `const char *` are UTF-8, NUL-terminated, copied by the library.
  *  - Arrays are host memory, row-major, unless said otherwise. The library prints nothing.
+ *  - Inside a call the floating-point mode is the default one (round to nearest, subnormals kept, no traps), callbacks
+ *    included; afterwards the caller's is back, with its flags, and so is errno. Signals and locale are not touched.
  */
 #ifndef MPT_H
 #define MPT_H
@@ -191,7 +193,8 @@ typedef struct mpt_context_options {
 
 MPT_API mpt_status mpt_context_options_init(mpt_context_options *options, uint64_t struct_size);
 MPT_API mpt_status mpt_allocator_init(mpt_allocator *allocator, uint64_t struct_size);
-/** Creates a context. Worker threads start with the first work that needs them.
+/** Creates a context. Worker threads start with the first work that needs them; they are oneTBB's, shared by all contexts of
+ *  the process and by a host that uses oneTBB itself, sleep when there is nothing to do, and may outlive the last context.
  *  @return INVALID_ARGUMENT, UNSUPPORTED (no such device in this build), OUT_OF_MEMORY */
 MPT_API mpt_status mpt_context_create(mpt_context **out, const mpt_context_options *options);
 MPT_API void mpt_context_destroy(mpt_context *context);

@@ -99,59 +99,74 @@ static unsigned char *read_text(const char *path, long *size) {
   return text;
 }
 
-static struct workload mlp(void) {
+static struct workload mlp(int batch) {
   struct workload w = {0};
-  w.batch = MLP_BATCH;
+  w.batch = batch > 0 ? batch : MLP_BATCH;
   w.x_dtype = MPT_FLOAT32;
   w.x_rank = 2;
-  w.x_shape[0] = w.y_shape[0] = MLP_BATCH;
+  w.x_shape[0] = w.y_shape[0] = w.batch;
   w.x_shape[1] = MLP_INPUTS;
   w.y_rank = 1;
   w.batches = 8;
   w.build = build_mlp;
-  const int64_t inputs = w.batches * workload_x_elements(&w), labels = w.batches * workload_y_elements(&w);
-  float *x = allocate((size_t)inputs * sizeof(float));
-  w.y = allocate((size_t)labels * sizeof(int32_t));
-  uint64_t state = 1;
-  /* Uniform with variance 1. */
-  for (int64_t i = 0; i < inputs; ++i) x[i] = ((float)next_random(&state) / 1073741824.0f - 1.0f) * 1.7320508f;
-  for (int64_t i = 0; i < labels; ++i) w.y[i] = (int32_t)(next_random(&state) % MLP_CLASSES);
-  w.x = x;
   return w;
 }
 
-static struct workload gpt(const char *path) {
+static void fill_mlp(struct workload *w) {
+  const int64_t inputs = w->batches * workload_x_elements(w), labels = w->batches * workload_y_elements(w);
+  float *x = allocate((size_t)inputs * sizeof(float));
+  w->y = allocate((size_t)labels * sizeof(int32_t));
+  uint64_t state = 1;
+  /* Uniform with variance 1. */
+  for (int64_t i = 0; i < inputs; ++i) x[i] = ((float)next_random(&state) / 1073741824.0f - 1.0f) * 1.7320508f;
+  for (int64_t i = 0; i < labels; ++i) w->y[i] = (int32_t)(next_random(&state) % MLP_CLASSES);
+  w->x = x;
+}
+
+static struct workload gpt(int batch) {
   struct workload w = {0};
-  w.batch = GPT_BATCH;
+  w.batch = batch > 0 ? batch : GPT_BATCH;
   w.x_dtype = MPT_INT32;
   w.x_rank = w.y_rank = 2;
-  w.x_shape[0] = w.y_shape[0] = GPT_BATCH;
+  w.x_shape[0] = w.y_shape[0] = w.batch;
   w.x_shape[1] = w.y_shape[1] = GPT_CONTEXT;
   w.batches = 64;
   w.build = build_gpt;
+  return w;
+}
+
+static void fill_gpt(struct workload *w, const char *path) {
   long size = 0;
   unsigned char *text = read_text(path, &size);
-  const size_t elements = (size_t)(w.batches * workload_x_elements(&w));
+  const size_t elements = (size_t)(w->batches * workload_x_elements(w));
   int32_t *x = allocate(elements * sizeof(int32_t));
-  w.y = allocate(elements * sizeof(int32_t));
+  w->y = allocate(elements * sizeof(int32_t));
   uint64_t state = 1;
   for (size_t row = 0; row < elements / GPT_CONTEXT; ++row) {
     const long begin = (long)(next_random(&state) % (uint32_t)(size - GPT_CONTEXT));
     for (int i = 0; i < GPT_CONTEXT; ++i) {
       x[row * GPT_CONTEXT + (size_t)i] = text[begin + i];
-      w.y[row * GPT_CONTEXT + (size_t)i] = text[begin + i + 1];
+      w->y[row * GPT_CONTEXT + (size_t)i] = text[begin + i + 1];
     }
   }
   free(text);
-  w.x = x;
-  return w;
+  w->x = x;
+}
+
+struct workload workload_network(const char *name, int batch) {
+  if (strcmp(name, "mlp") == 0) return mlp(batch);
+  if (strcmp(name, "gpt") == 0) return gpt(batch);
+  fprintf(stderr, "found the workload %s, expected mlp or gpt\n", name);
+  exit(2);
 }
 
 struct workload workload_of(const char *name, const char *text) {
-  if (strcmp(name, "mlp") == 0) return mlp();
-  if (strcmp(name, "gpt") == 0) return gpt(text);
-  fprintf(stderr, "found the workload %s, expected mlp or gpt\n", name);
-  exit(2);
+  struct workload w = workload_network(name, 0);
+  if (w.build == build_gpt)
+    fill_gpt(&w, text);
+  else
+    fill_mlp(&w);
+  return w;
 }
 
 int64_t workload_x_elements(const struct workload *w) {

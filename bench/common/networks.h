@@ -17,7 +17,10 @@ struct workload {
   mpt_tensor (*build)(mpt_model *model, const struct workload *workload); /* returns the loss */
 };
 
-/* Exits with a message where the name is unknown or the text cannot be read. */
+/* The network and its shapes alone, without batches; `batch` 0 is the workload's own. Exits with a message where the name is
+ * unknown. */
+struct workload workload_network(const char *name, int batch);
+/* With batches. Exits with a message where the name is unknown or the text cannot be read. */
 struct workload workload_of(const char *name, const char *text);
 
 int64_t workload_x_elements(const struct workload *workload); /* of one batch */

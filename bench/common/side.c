@@ -10,7 +10,9 @@
 #include <unistd.h>
 
 static void usage(const char *program) {
-  fprintf(stderr, "usage: %s WORKLOAD fp32|fp16|bf16 [--threads N] [--device D] [--text FILE] [--export FOLDER]\n",
+  fprintf(stderr,
+          "usage: %s WORKLOAD fp32|fp16|bf16 [--threads N] [--device D] [--text FILE] [--export FOLDER] "
+          "[--batch N]\n",
           program);
   exit(2);
 }
@@ -39,6 +41,8 @@ struct side_options side_options_of(int argc, char **argv) {
       o.text = argv[i + 1];
     else if (strcmp(argv[i], "--export") == 0)
       o.export_to = argv[i + 1];
+    else if (strcmp(argv[i], "--batch") == 0)
+      o.batch = atoi(argv[i + 1]);
     else
       usage(argv[0]);
   }
@@ -147,4 +151,21 @@ void side_print_results(const struct side_options *options, const struct side_re
   printf(", \"loss_last\": ");
   print_number(results->steps > 0 ? results->loss[results->steps - 1] : NAN);
   printf(", \"steps\": %d, \"peer\": null, \"ratio\": null", results->steps);
+}
+
+void side_print_bytes(const mpt_memory_report *report) {
+#define CLASS(name) printf("\"" #name "\": %llu, ", (unsigned long long)report->name)
+  printf("\"bytes\": {");
+  CLASS(master);
+  CLASS(copy16);
+  CLASS(gradients);
+  CLASS(optimizer);
+  CLASS(activations);
+  CLASS(scratch);
+  CLASS(library);
+  CLASS(fp32_activations);
+  CLASS(fp32_scratch);
+  CLASS(fp32_total);
+  printf("\"total\": %llu}", (unsigned long long)report->total);
+#undef CLASS
 }

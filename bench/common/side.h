@@ -18,10 +18,11 @@ struct side_options {
   int threads;
   const char *text;      /* file with the text to train on, or NULL */
   const char *export_to; /* folder that gets the initial weights and the batches, or NULL */
+  int batch;             /* examples a step; 0: the workload's own */
 };
 
-/* Reads WORKLOAD PRECISION [--threads N] [--device D] [--text FILE] [--export FOLDER]; a mistake ends the program with a
- * message. */
+/* Reads WORKLOAD PRECISION [--threads N] [--device D] [--text FILE] [--export FOLDER] [--batch N]; a mistake ends the
+ * program with a message. */
 struct side_options side_options_of(int argc, char **argv);
 
 /* Exits with the library's message unless `status` is MPT_OK. */
@@ -52,5 +53,8 @@ void side_converse(struct side_results *results, side_step step, void *state);
  * stays open. Steps before `warm` are not counted in the times. `items` are the examples of one step. */
 void side_print_results(const struct side_options *options, const struct side_results *results, int warm, int batch,
                         double items);
+
+/* Prints the member "bytes", an object with the bytes of each class. */
+void side_print_bytes(const mpt_memory_report *report);
 
 #endif

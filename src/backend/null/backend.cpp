@@ -28,7 +28,9 @@ class NullBackend : public Backend {
   explicit NullBackend(std::unique_ptr<Backend> planned) : planned_(std::move(planned)) {}
 
   const char* name() const override { return "null"; }
-  std::string info() const override { return std::string("plans for ") + planned_->name() + " (" + planned_->info() + ")"; }
+  std::string info() const override {
+    return std::string("plans for ") + planned_->name() + " (" + planned_->info() + ")";
+  }
   bool executes() const override { return false; }
   bool host_memory() const override { return false; }
 
