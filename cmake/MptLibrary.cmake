@@ -21,6 +21,10 @@ target_include_directories(mpt_internal INTERFACE
   ${PROJECT_SOURCE_DIR}/include ${PROJECT_SOURCE_DIR}/src ${PROJECT_SOURCE_DIR})
 target_link_libraries(mpt_internal INTERFACE mpt_flags Threads::Threads TBB::tbb nlohmann_json::nlohmann_json)
 
+if(MPT_SANITIZE MATCHES "thread") # the file itself says why
+  set_source_files_properties(${PROJECT_SOURCE_DIR}/src/backend/cpu/parallel.cpp PROPERTIES
+    COMPILE_OPTIONS -fno-sanitize=thread COMPILE_DEFINITIONS MPT_THREAD_SANITIZER)
+endif()
 add_library(mpt_objects OBJECT ${sources})
 target_link_libraries(mpt_objects PRIVATE mpt_internal)
 target_compile_definitions(mpt_objects PRIVATE MPT_BUILD)

@@ -83,6 +83,7 @@ TEST_CASE("a context made outside serves the threads of OpenMP regions one after
 }
 #endif
 
+#ifndef MPT_THREAD_SANITIZER
 TEST_CASE("tasks of the host's oneTBB train contexts of their own") {
   constexpr int n = 4;
   outside();
@@ -93,6 +94,8 @@ TEST_CASE("tasks of the host's oneTBB train contexts of their own") {
   arena.execute([&] { tbb::parallel_for(0, n, [&](int i) { weights[static_cast<std::size_t>(i)] = train(); }); });
   for (const std::vector<float>& one : weights) CHECK(same_bits(one, outside()));
 }
+
+#endif
 
 TEST_CASE("a host that allows oneTBB one thread gets the same bits") {
   Session before(settings());
