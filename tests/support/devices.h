@@ -3,10 +3,8 @@
 // threads run, and "emu-without-cudnn" is a machine that lacks it.
 #pragma once
 
-#include <memory>
 #include <string>
 
-#include "backend/backend.h"
 
 namespace mpt::test {
 
