@@ -22,7 +22,7 @@ struct Handles {
     mpt_context_options co;
     mpt_context_options_init(&co, sizeof co);
     co.seed = seed;
-    const std::string device = mpt::test::tested_device();
+    const std::string device = e2e::device();
     co.device = device.c_str();
     MPT_OKAY(mpt_context_create(&context, &co));
     MPT_OKAY(mpt_model_create(&model, context));
@@ -143,7 +143,7 @@ TEST_SUITE("end_to_end.models") {
   }
 
   TEST_CASE("an op of the user's own is differentiated with the user's function") {
-    if (!mpt::test::host_reads_tested_device()) return;  // the functions are the host's
+    if (!host_reads_device()) return;  // the functions are the host's
     for (mpt_precision precision : {MPT_PRECISION_FP32, MPT_PRECISION_FP16}) {
       Handles h;
       const int64_t shape[] = {3, 4};

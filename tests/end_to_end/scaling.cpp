@@ -175,7 +175,7 @@ TEST_SUITE("end_to_end.scaling") {
     mpt_context* context = nullptr;
     mpt_context_options device;
     mpt_context_options_init(&device, sizeof device);
-    const std::string name = mpt::test::tested_device();
+    const std::string name = e2e::device();
     device.device = name.c_str();
     MPT_OKAY(mpt_context_create(&context, &device));
     mpt_model* model = nullptr;

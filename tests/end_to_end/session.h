@@ -10,7 +10,9 @@
 #include <vector>
 
 #include "mpt.h"
+#if defined(MPT_HAVE_EMULATION)
 #include "support/devices.h"
+#endif
 
 #define MPT_OKAY(call)                                                            \
   do {                                                                            \
@@ -21,13 +23,23 @@
 
 namespace e2e {
 
+// The device that the tests run on, and whether the host can read its memory. Programs that stand on the shared library alone
+// know no other than the CPU.
+#if defined(MPT_HAVE_EMULATION)
+inline std::string device() { return mpt::test::tested_device(); }
+inline bool host_reads_device() { return mpt::test::host_reads_tested_device(); }
+#else
+inline std::string device() { return "cpu"; }
+inline bool host_reads_device() { return true; }
+#endif
+
 // What a test wants to be different.
 struct Settings {
   mpt_precision precision = MPT_PRECISION_FP32;
   bool no_master = false;
   int32_t threads = 2;
   uint64_t seed = 7;
-  std::string device = mpt::test::tested_device();
+  std::string device = e2e::device();
   const mpt_allocator* allocator = nullptr;
   double dropout = 0;
   mpt_optimizer_kind optimizer = MPT_ADAMW;

@@ -207,7 +207,7 @@ TEST_SUITE("end_to_end.training") {
   }
 
   TEST_CASE("backward and update as separate calls; gradients can be changed in between") {
-    if (!mpt::test::host_reads_tested_device()) return;  // the pointers are the device's
+    if (!host_reads_device()) return;  // the pointers are the device's
     Session together, apart;
     Data data(16);
     together.step(data);

@@ -5,7 +5,6 @@
 
 #include <string>
 
-
 namespace mpt::test {
 
 // The device that MPT_TEST_DEVICE names, "cpu" without it.
