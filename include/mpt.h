@@ -784,7 +784,7 @@ MPT_API mpt_status mpt_trainer_add_objective(mpt_trainer *trainer, mpt_tensor lo
 MPT_API void mpt_trainer_destroy(mpt_trainer *trainer);
 /** One training step on a batch: convert inputs, forward, backward, check, update, change of scale. Inputs are matched by name
  *  (surplus ones are refused); floats are rounded once, integers convert exactly or are refused.
- *  @param result NULL: nothing is waited for
+ *  @param result NULL: nothing is waited for; on a GPU what went wrong in the step is then told by a later call
  *  @return INVALID_ARGUMENT (shape, dtype, name, label), NUMERIC (skip policy), CANCELLED, OUT_OF_MEMORY. A skipped step is a
  *  success with result->skipped set. After an error parameters, optimizer and scaler are as before, and micro-steps
  *  gathered so far are dropped; with several objectives, the updates of those before the failing one stay. */

@@ -57,7 +57,11 @@ void DeviceSteps::run(StepProgram& program, bool update) {
   if (update) enqueued_ = number + 1;
 }
 
-void DeviceSteps::abandon() { restart_ = true; }
+// Of the steps behind the one that failed nothing is told.
+void DeviceSteps::abandon() {
+  restart_ = true;
+  told_ = enqueued_;
+}
 
 void DeviceSteps::collect(bool wait, const std::function<void(const StepOutcome&)>& told) {
   if (enqueued_ > StepEngine::kept && told_ < enqueued_ - StepEngine::kept) told_ = enqueued_ - StepEngine::kept;

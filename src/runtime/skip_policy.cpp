@@ -28,7 +28,8 @@ std::string Trainer::blame(Objective& objective, const Batch& batch, std::string
          (op->empty() ? node.name : *op) + "' in the " + (node.backward ? "backward" : "forward") + " pass";
 }
 
-void Trainer::apply_skip_policy(Objective& objective, const GradientCheck& check, const Batch* batch) {
+void Trainer::apply_skip_policy(Objective& objective, const GradientCheck& check, int32_t skips_in_a_row,
+                                const Batch* batch) {
   const int32_t policy = objective.scaler->skip_policy();
   if (policy == MPT_SKIP_CONTINUE) return;
   std::string op, text;
@@ -41,7 +42,7 @@ void Trainer::apply_skip_policy(Objective& objective, const GradientCheck& check
     return;
   }
   fail(MPT_ERROR_NUMERIC, "%d steps in a row were skipped at the least scale %g: %s%s%s",
-       objective.scaler->numbers().skips_in_a_row + 1, objective.scaler->scale(), check.text(*params_).c_str(),
+       skips_in_a_row, objective.scaler->scale(), check.text(*params_).c_str(),
        text.empty() ? "" : "; ", text.c_str());
 }
 

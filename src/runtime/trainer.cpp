@@ -150,8 +150,10 @@ void Trainer::update_objectives(Optimizer& optimizer, const Batch* batch) {
   }
   for (Objective* objective : mine)
     for (const Decision& d : decisions)
-      if (d.scaler == objective->scaler.get() && d.scaler->change(d.overflowed, check.finite).limit_reached)
-        apply_skip_policy(*objective, check, batch);
+      if (d.scaler == objective->scaler.get()) {
+        const Scaler::Change change = d.scaler->change(d.overflowed, check.finite);
+        if (change.limit_reached) apply_skip_policy(*objective, check, change.numbers.skips_in_a_row, batch);
+      }
 
   UpdateReport report;
   report.learning_rate = optimizer.learning_rate();

@@ -87,7 +87,7 @@ class Trainer {
   void abandon_batch() noexcept;
   void begin_call();
   // What to do when too many steps in a row were skipped at the scale's floor: throws NUMERIC, or demotes an op.
-  void apply_skip_policy(Objective& objective, const GradientCheck& check, const Batch* batch);
+  void apply_skip_policy(Objective& objective, const GradientCheck& check, int32_t skips_in_a_row, const Batch* batch);
   std::string blame(Objective& objective, const Batch& batch, std::string* op);
   void report_progress();
 

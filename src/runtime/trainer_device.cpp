@@ -117,7 +117,7 @@ void Trainer::hear(Objective& objective, const StepOutcome& outcome, const Batch
   check.element = outcome.first_element;
   model_->context->log(MPT_LOG_INFO, "step skipped: %s; the scale is now %g", check.text(*params_).c_str(),
                        outcome.scaler.scale);
-  if (outcome.limit_reached) apply_skip_policy(objective, check, batch);
+  if (outcome.limit_reached) apply_skip_policy(objective, check, outcome.scaler.skips_in_a_row, batch);
 }
 
 }  // namespace mpt

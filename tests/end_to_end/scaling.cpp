@@ -157,8 +157,10 @@ TEST_SUITE("end_to_end.scaling") {
     Data bad = poisoned(8, 1);
     mpt_status status = MPT_OK;
     int steps = 0;
+    mpt_step_result r;
+    mpt_step_result_init(&r, sizeof r);
     while (status == MPT_OK && steps < 10) {
-      status = mpt_trainer_step(session.trainer, bad.arrays, 2, nullptr);
+      status = mpt_trainer_step(session.trainer, bad.arrays, 2, &r);
       ++steps;
     }
     CHECK(status == MPT_ERROR_NUMERIC);
@@ -166,6 +168,7 @@ TEST_SUITE("end_to_end.scaling") {
     const std::string message = mpt_last_error_message();
     CHECK(message.find("fc1") != std::string::npos);
     CHECK(message.find("forward") != std::string::npos);
+    CHECK(message.find("3 steps") != std::string::npos);
     CHECK(same_bits(before, session.all_weights()));
     Data good(8);
     CHECK(session.step(good).skipped == 0);  // the objects are as before
