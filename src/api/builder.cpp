@@ -34,6 +34,13 @@ void require_tensor(const Graph& graph, ValueId id, const char* argument) {
   MPT_CHECK_ARGUMENT(graph.valid(id), "%s is %d, which is no tensor of the model", argument, id);
 }
 
+void check_known_sizes(const Shape& shape) {
+  Shape known;
+  for (int64_t size : shape)
+    if (size >= 0) known.push_back(size);
+  known.elements();
+}
+
 std::string unique_name(const Graph& graph, const std::string& wanted) {
   const auto taken = [&](const std::string& name) {
     for (const Node& node : graph.nodes)

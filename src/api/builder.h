@@ -10,6 +10,8 @@ namespace mpt {
 
 // Throws INVALID_ARGUMENT where an id is no tensor of the model.
 void require_tensor(const Graph& graph, ValueId id, const char* argument);
+// Refuses a shape with more elements than can be addressed, whatever its named dimensions turn out to be.
+void check_known_sizes(const Shape& shape);
 // A name for the node of a layer: the given one, or if that is taken the name with a number.
 std::string unique_name(const Graph& graph, const std::string& wanted);
 

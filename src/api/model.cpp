@@ -22,7 +22,7 @@ Shape read_shape(const Graph& graph, int32_t rank, const int64_t* sizes) {
                        "shape[%d] is %lld, expected a size of at least 1 or a named dimension", i,
                        static_cast<long long>(sizes[i]));
   const Shape shape(rank, sizes);
-  if (shape.is_known()) shape.elements();
+  mpt::check_known_sizes(shape);
   return shape;
 }
 

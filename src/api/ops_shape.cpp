@@ -41,6 +41,8 @@ mpt_tensor softmax(mpt_model* model, const char* function, mpt_tensor x, int32_t
 }
 
 bool reads_mean(const mpt_loss_options& o) {
+  MPT_CHECK_ARGUMENT(o.label_smoothing >= 0 && o.label_smoothing < 1, "label_smoothing is %g, expected 0 <= s < 1",
+                     o.label_smoothing);
   MPT_CHECK_ARGUMENT(o.reduction == MPT_REDUCE_MEAN || o.reduction == MPT_REDUCE_SUM,
                      "reduction is %d, expected MPT_REDUCE_MEAN or MPT_REDUCE_SUM", o.reduction);
   return o.reduction == MPT_REDUCE_MEAN;
@@ -74,6 +76,7 @@ mpt_tensor mpt_reshape(mpt_model* model, mpt_tensor x, int32_t rank, const int64
       }
       attrs.shape.push_back(shape[i]);
     }
+    mpt::check_known_sizes(attrs.shape);
     return graph.apply(OpKind::reshape, "", attrs, {x});
   });
 }
@@ -115,6 +118,8 @@ mpt_tensor mpt_pad(mpt_model* model, mpt_tensor x, int32_t axis, int64_t before,
     constexpr int64_t most = int64_t{1} << 40;
     MPT_CHECK_ARGUMENT(before <= most && after <= most, "before is %lld and after is %lld, expected at most 2^40",
                        static_cast<long long>(before), static_cast<long long>(after));
+    MPT_CHECK_ARGUMENT(std::isinf(value) || std::isfinite(static_cast<float>(value)),
+                       "value is %g, expected a number within float32 or an infinity", value);
     return graph.apply(OpKind::pad, "", mpt::PadAttrs{axis, before, after, value}, {x});
   });
 }
@@ -142,8 +147,6 @@ mpt_status mpt_loss_options_init(mpt_loss_options* options, uint64_t struct_size
 mpt_tensor mpt_cross_entropy(mpt_model* model, mpt_tensor logits, mpt_tensor labels, const mpt_loss_options* options) {
   return build(model, "mpt_cross_entropy", {logits, labels}, [&](Graph& graph) {
     const mpt_loss_options o = mpt::read_options("mpt_loss_options", options, default_loss);
-    MPT_CHECK_ARGUMENT(o.label_smoothing >= 0 && o.label_smoothing < 1, "label_smoothing is %g, expected 0 <= s < 1",
-                       o.label_smoothing);
     return graph.apply(OpKind::cross_entropy, "cross_entropy_" + std::to_string(graph.nodes.size()),
                        mpt::CrossEntropyAttrs{reads_mean(o), o.label_smoothing, o.ignore_index}, {logits, labels});
   });
@@ -199,7 +202,7 @@ mpt_tensor mpt_custom(mpt_model* model, int32_t n_inputs, const mpt_tensor* inpu
                            static_cast<long long>(*sizes));
         shape.push_back(*sizes);
       }
-      if (shape.is_known()) shape.elements();  // refuses more than can be addressed
+      mpt::check_known_sizes(shape);
       attrs.out_shapes.push_back(shape);
     }
     const mpt::NodeId id = graph.add(OpKind::custom, mpt::unique_name(graph, o.name && *o.name ? o.name : "custom"),

@@ -10,6 +10,17 @@ def without_comments(text):
     return text
 
 
+def plain_type(text):
+    """A type with one space between its words and none before or after stars."""
+    return re.sub(r"\s*\*\s*", "*", " ".join(text.split()))
+
+
+def split_declaration(text):
+    """'const char *name' -> ('const char*', 'name'); arrays have the type 'T[]'."""
+    kind, name, array = re.fullmatch(r"(.*?[\s*])(\w+)(\[\w+\])?", text).groups()
+    return plain_type(kind).strip() + ("[]" if array else ""), name
+
+
 class Header:
     def __init__(self, path):
         self.text = Path(path).read_text()
@@ -28,8 +39,17 @@ class Header:
             raise ValueError("a declaration beginning with MPT_API was not read")
         return found
 
-    def structs(self):
-        """Name -> members, for structs with a definition."""
+    def functions(self):
+        """Name -> (result type, [(parameter type, parameter name)]), in order."""
+        found = {}
+        for name, prototype in self.prototypes().items():
+            result, parameters = re.fullmatch(rf"(.*?)\s*\b{name}\s*\((.*)\)", prototype).groups()
+            listed = [] if parameters == "void" else [split_declaration(part.strip()) for part in parameters.split(",")]
+            found[name] = (plain_type(result), listed)
+        return found
+
+    def members(self):
+        """Name -> [(member type, member name)], for structs with a definition. Arrays have "T[]", functions "function"."""
         found = {}
         for match in re.finditer(r"typedef struct (mpt_\w+) \{(.*?)\n\} \1;", self.code, flags=re.DOTALL):
             members = []
@@ -39,12 +59,29 @@ class Header:
                     continue
                 pointer = re.match(r".*\(\*(\w+)\)", declaration)
                 if pointer:
-                    members.append(pointer.group(1))
-                else:
-                    for part in declaration.split(","):
-                        members.append(re.search(r"(\w+)(\[\w+\])?$", part.strip()).group(1))
+                    members.append(("function", pointer.group(1)))
+                    continue
+                first, *more = declaration.split(",")
+                kind, name = split_declaration(first.strip())
+                members.append((kind, name))
+                for part in more:
+                    stars, name, array = re.fullmatch(r"(\**)(\w+)(\[\w+\])?", part.strip()).groups()
+                    if stars or array or kind.endswith(("*", "[]")):
+                        raise ValueError(f"one declaration per line, please: '{declaration}'")
+                    members.append((kind, name))
             found[match.group(1)] = members
         return found
+
+    def structs(self):
+        """Name -> members' names, for structs with a definition."""
+        return {name: [member for _, member in members] for name, members in self.members().items()}
+
+    def handles(self):
+        """Structs without a definition."""
+        return [name for name in re.findall(r"^typedef struct (mpt_\w+) \1;", self.code, flags=re.MULTILINE)]
+
+    def function_types(self):
+        return re.findall(r"^typedef [^;{]*?\(\*(mpt_\w+)\)\(", self.code, flags=re.MULTILINE)
 
     def scalar_types(self):
         return re.findall(r"^typedef (?:u?int\d+_t) (mpt_\w+);", self.code, flags=re.MULTILINE)
