@@ -4,7 +4,8 @@
     abi.py documentation  every function of mpt.h is documented
     abi.py exports LIB    the library exports what the header declares and exports.txt lists, and nothing else
     abi.py layout         sizes, offsets and constants are those of layout.c, which names all that the header has
-    abi.py renew          writes exports.txt and layout.c anew, after a change of mpt.h that adds; look at the difference
+    abi.py renew          writes exports.txt and layout.c anew and new structs into first_sizes.txt, after a change of
+                          mpt.h that adds; look at the difference
 """
 
 import re
@@ -149,10 +150,22 @@ def check_layout():
             yield f"{expression} is not in layout.c: add it with abi.py renew"
 
 
+def renew_first_sizes(layout):
+    """Adds structs that are new; a size that is there was the first one and stays."""
+    path = HERE / "first_sizes.txt"
+    first = dict(line.split() for line in path.read_text().splitlines()) if path.exists() else {}
+    for name, members in Header(INCLUDE / "mpt.h").structs().items():
+        if members[0] == "struct_size":
+            first.setdefault(name, layout[f"sizeof({name})"])
+    path.write_text("".join(f"{name} {size}\n" for name, size in sorted(first.items())))
+
+
 def renew():
     names = sorted(Header(INCLUDE / "mpt.h").prototypes())
     (HERE / "exports.txt").write_text("\n".join(names) + "\n")
-    (HERE / "layout.c").write_text(layout_text(measured_layout()))
+    layout = measured_layout()
+    (HERE / "layout.c").write_text(layout_text(layout))
+    renew_first_sizes(dict(layout))
     return ()
 
 

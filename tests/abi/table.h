@@ -69,7 +69,7 @@ struct Member {
 
 struct Struct {
   std::string name;
-  std::size_t size;
+  std::size_t size, first_size;  // now, and of the first version that had it (first_sizes.txt)
   std::vector<Member> members;
   mpt_status (*init)(void* s, uint64_t struct_size);  // null for one without struct_size
 };

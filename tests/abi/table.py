@@ -5,7 +5,8 @@ from pathlib import Path
 
 from header import Header
 
-MPT_H = Path(__file__).parent.parent.parent / "include/mpt.h"
+HERE = Path(__file__).parent
+MPT_H = HERE.parent.parent / "include/mpt.h"
 
 
 def kind_of(header, text):
@@ -39,6 +40,11 @@ def argument(number, kind, text):
     return f"static_cast<{text}>(const_cast<void*>(a[{number}].pointer))"
 
 
+def first_sizes():
+    """Struct -> size in the first version that had it."""
+    return dict(line.split() for line in (HERE / "first_sizes.txt").read_text().splitlines())
+
+
 def lines(header):
     yield "const std::vector<Function> functions = {"
     for name, (result, parameters) in header.functions().items():
@@ -54,6 +60,7 @@ def lines(header):
         unused = "[[maybe_unused]] const Value* a"
         yield f'    {{"{name}", "{result}", {{{listed}}}, []({unused}) {{ {body} }}}},'
     yield "};"
+    first = first_sizes()
     yield "const std::vector<Struct> structs = {"
     for name, members in header.members().items():
         init = name + "_init"
@@ -62,7 +69,9 @@ def lines(header):
             f'{{Kind::{kind_of(header, text)}, "{text}", "{member}", offsetof({name}, {member}), '
             f"sizeof({name}::{member})}}" for text, member in members)
         initialise = f"[](void* s, uint64_t n) {{ return {init}(static_cast<{name}*>(s), n); }}" if has_init else "nullptr"
-        yield f'    {{"{name}", sizeof({name}), {{{listed}}}, {initialise}}},'
+        if has_init and name not in first:
+            raise ValueError(f"{name} is not in first_sizes.txt: python3 tests/abi/abi.py renew adds it")
+        yield f'    {{"{name}", sizeof({name}), {first.get(name, 0)}, {{{listed}}}, {initialise}}},'
     yield "};"
     yield "const std::vector<std::string> handles = {" + ", ".join(f'"{name}"' for name in header.handles()) + "};"
 
