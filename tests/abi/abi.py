@@ -4,8 +4,9 @@
     abi.py documentation  every function of mpt.h is documented
     abi.py exports LIB    the library exports what the header declares and exports.txt lists, and nothing else
     abi.py layout         sizes, offsets and constants are those of layout.c, which names all that the header has
-    abi.py renew          writes exports.txt and layout.c anew and new structs into first_sizes.txt, after a change of
-                          mpt.h that adds; look at the difference
+    abi.py binary         abidiff finds no difference to mpt.abi, and does find one in headers that break the ABI
+    abi.py renew          writes exports.txt, layout.c and mpt.abi anew and new structs into first_sizes.txt, after a change
+                          of mpt.h that adds; look at the difference
 """
 
 import re
@@ -15,6 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import binary
 from header import Header
 
 HERE = Path(__file__).parent
@@ -166,14 +168,20 @@ def renew():
     layout = measured_layout()
     (HERE / "layout.c").write_text(layout_text(layout))
     renew_first_sizes(dict(layout))
-    return ()
+    if binary.tools_missing():
+        yield f"mpt.abi was not written, for these are missing: {', '.join(binary.tools_missing())}"
+    else:
+        binary.renew()
 
 
 CHECKS = {"languages": check_languages, "documentation": check_documentation, "exports": check_exports,
-          "layout": check_layout, "renew": renew}
+          "layout": check_layout, "binary": binary.check, "renew": renew}
 
 
 def main():
+    if sys.argv[1] == "binary" and binary.tools_missing():
+        print(f"missing: {', '.join(binary.tools_missing())} (Debian: abigail-tools)")
+        return binary.NOT_INSTALLED
     problems = list(CHECKS[sys.argv[1]](*sys.argv[2:]))
     for problem in problems:
         print(problem)
