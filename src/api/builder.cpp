@@ -86,7 +86,7 @@ ValueId add_parameter(Graph& graph, const std::string& name, const Shape& shape,
 }
 
 mpt_tensor build_op(mpt_model* model, const char* function, const mpt_tensor* inputs, int32_t n_inputs,
-                    const std::function<ValueId(Graph&)>& body) noexcept {
+                    ValueId (*body)(void* state, Graph& graph), void* state) noexcept {
   clear_last_error();
   try {
     const Call call(checked(model, "model").context, Context::Access::use);
@@ -97,7 +97,7 @@ mpt_tensor build_op(mpt_model* model, const char* function, const mpt_tensor* in
     try {
       for (int32_t i = 0; i < n_inputs; ++i) require_tensor(graph, inputs[i], "a tensor argument");
       graph.building_stream_id = static_cast<uint32_t>(graph.nodes.size());  // the same for all nodes of this call
-      return body(graph);
+      return body(state, graph);
     } catch (...) {
       before.restore();
       m.error = report_current_exception(function);

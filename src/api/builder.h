@@ -1,8 +1,8 @@
 // How op functions of the C API add to a model: errors are kept in the model, and a call that fails adds nothing.
 #pragma once
 
-#include <functional>
 #include <initializer_list>
+#include <type_traits>
 
 #include "api/handles.h"
 
@@ -19,20 +19,25 @@ std::string unique_name(const Graph& graph, const std::string& wanted);
 ValueId add_parameter(Graph& graph, const std::string& name, const Shape& shape, const InitializerInfo& initializer,
                       bool keep_fp32);
 
-// Runs body(graph) -> id for an op function. `inputs`: ids that must be there; if one is 0, so is the result.
+// Runs body(state, graph) -> id for an op function. `inputs`: ids that must be tensors of the model.
 mpt_tensor build_op(mpt_model* model, const char* function, const mpt_tensor* inputs, int32_t n_inputs,
-                    const std::function<ValueId(Graph&)>& body) noexcept;
+                    ValueId (*body)(void* state, Graph& graph), void* state) noexcept;
+
+// The same with any callable; a std::function would need memory before the guard.
+template <class Body>
+mpt_tensor build(mpt_model* model, const char* function, const mpt_tensor* inputs, int32_t n_inputs,
+                 Body&& body) noexcept {
+  using Plain = std::remove_reference_t<Body>;
+  const CallerState state;
+  return build_op(
+      model, function, inputs, n_inputs,
+      [](void* state, Graph& graph) -> ValueId { return (*static_cast<Plain*>(state))(graph); }, &body);
+}
 
 template <class Body>
 mpt_tensor build(mpt_model* model, const char* function, std::initializer_list<mpt_tensor> inputs,
                  Body&& body) noexcept {
-  const CallerState state;
-  try {
-    return build_op(model, function, inputs.begin(), static_cast<int32_t>(inputs.size()), body);
-  } catch (...) {  // std::function without memory
-    report_current_exception(function);
-    return none;
-  }
+  return build(model, function, inputs.begin(), static_cast<int32_t>(inputs.size()), body);
 }
 
 }  // namespace mpt

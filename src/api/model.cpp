@@ -40,6 +40,7 @@ mpt_status mpt_model_create(mpt_model** out, mpt_context* context) {
     const mpt::Call call(checked(context, "context").context, mpt::Context::Access::use);
     handle.context = context->context;
     handle.model = std::make_shared<mpt::Model>();
+    handle.model->error_message.reserve(1024);  // for any message: telling of missing memory must need none
     handle.model->context = context->context;
     handle.model->graph.dims = std::make_shared<mpt::Dims>();
   });

@@ -102,7 +102,7 @@ mpt_tensor mpt_concat(mpt_model* model, int32_t count, const mpt_tensor* tensors
     return build(model, "mpt_concat", {}, [&](Graph&) -> ValueId {
       mpt::fail(MPT_ERROR_INVALID_ARGUMENT, "count is %d or tensors is NULL, expected at least one tensor", count);
     });
-  return mpt::build_op(model, "mpt_concat", tensors, count, [&](Graph& graph) {
+  return build(model, "mpt_concat", tensors, count, [&](Graph& graph) {
     return graph.apply(OpKind::concat, "", mpt::AxisAttrs{axis}, std::vector<ValueId>(tensors, tensors + count));
   });
 }
@@ -178,7 +178,7 @@ mpt_tensor mpt_custom(mpt_model* model, int32_t n_inputs, const mpt_tensor* inpu
                 "n_inputs is %d and n_outputs is %d, expected 1 to %d, or a pointer is NULL", n_inputs, n_outputs,
                 most);
     });
-  return mpt::build_op(model, "mpt_custom", inputs, n_inputs, [&](Graph& graph) {
+  return build(model, "mpt_custom", inputs, n_inputs, [&](Graph& graph) {
     const mpt_custom_options o = mpt::read_options("mpt_custom_options", options, mpt_custom_options{});
     MPT_CHECK_ARGUMENT(o.forward, "options.forward is NULL");
     constexpr uint64_t most_scratch = uint64_t{1} << 48;

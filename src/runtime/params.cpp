@@ -129,7 +129,15 @@ void Params::allocate() {
   copies_ = std::move(copies);
   gradient_states_.assign(parameters_.size(), GradientState());
   allocated_ = true;
-  initialize();
+  try {
+    initialize();
+  } catch (...) {  // may be tried again
+    allocated_ = false;
+    master_memory_ = DeviceMemory();
+    copy_memory_ = DeviceMemory();
+    gradient_memory_ = DeviceMemory();
+    throw;
+  }
 }
 
 void Params::allocate_gradients() {

@@ -18,13 +18,6 @@ void problem(const std::string& who, const std::string& text) {
   ++problems;
 }
 
-std::string dump_of(const World& world) {
-  static char text[1 << 16];
-  text[0] = '\0';
-  mpt_model_dump(world.model, text, sizeof text, nullptr);
-  return text;
-}
-
 bool is_op(const Function& f) { return f.result == "mpt_tensor" || f.name == "mpt_model_dim"; }
 bool records_mistake(const Function& f) { return is_op(f) && f.name != "mpt_model_find"; }
 
@@ -96,7 +89,7 @@ bool check_mutation(World& world, const Function& f, const Row& row, std::size_t
   std::vector<Value> arguments = row.arguments(world);
   const bool model_is_valid = f.parameters[index].type.find("mpt_model*") == std::string::npos;
   arguments[index] = m.value;
-  const std::string before = dump_of(world);
+  const std::string before = world.state();
   world.out = &world;  // something that is no handle
   const Result result = f.call(arguments.data());
   if (f.result == "void") return true;
@@ -110,7 +103,7 @@ bool check_mutation(World& world, const Function& f, const Row& row, std::size_t
   if (m.expect == Expect::accepted) problem(who, "was refused: " + o.message);
   check_failure(who, f, o, m);
   if (creates && index != 0 && world.out) problem(who, "*out is not NULL after a failure");
-  if (dump_of(world) != before) problem(who, "the model is not as before");
+  if (world.state() != before) problem(who, "a model, weights or a scaler are not as before");
   if (mpt_model_check(world.model) != MPT_OK)
     problem(who, std::string("the model keeps a mistake: ") + mpt_last_error_message());
   return true;

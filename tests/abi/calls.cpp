@@ -1,6 +1,6 @@
 #include "calls.h"
 
-#include <cstdlib>
+#include <unistd.h>
 
 namespace abi {
 namespace {
@@ -61,14 +61,20 @@ void begin_update(World& w) {
   // Without effect where a backward pass has been run and its update has not.
   mpt_trainer_backward(w.trainer, w.two_rows, 2, nullptr);
 }
-void save_checkpoint(World& w) {
-  World::require(mpt_trainer_save(w.trainer, w.checkpoint.c_str()) == MPT_OK, "mpt_trainer_save");
-}
-void save_weights(World& w) {
-  World::require(mpt_params_save(w.params, w.weights.c_str(), MPT_FLOAT32) == MPT_OK, "mpt_params_save");
-}
+// Files are written once, and then differ from what is in memory.
+bool exists(const std::string& file) { return access(file.c_str(), F_OK) == 0; }
 void step(World& w) {
   World::require(mpt_trainer_step(w.trainer, w.two_rows, 2, nullptr) == MPT_OK, "mpt_trainer_step");
+}
+void save_checkpoint(World& w) {
+  if (exists(w.checkpoint)) return;
+  World::require(mpt_trainer_save(w.trainer, w.checkpoint.c_str()) == MPT_OK, "mpt_trainer_save");
+  step(w);
+}
+void save_weights(World& w) {
+  if (exists(w.weights)) return;
+  World::require(mpt_params_save(w.params, w.weights.c_str(), MPT_FLOAT32) == MPT_OK, "mpt_params_save");
+  step(w);
 }
 
 const std::map<std::string, Row>& rows() {

@@ -59,6 +59,8 @@ class World {
   char text[1 << 16];
   std::string checkpoint, saved, weights;  // files: the first and the last exist
 
+  // What a failed call may not change: the model, master weights and averages, the scaler.
+  std::string state() const;
   // A struct of results, initialised.
   void* result(const std::string& type);
 

@@ -128,6 +128,31 @@ void* World::handle(const std::string& type) const {
   std::exit(1);
 }
 
+std::string World::state() const {
+  static char text[1 << 16];
+  CALL(mpt_model_dump(model, text, sizeof text, nullptr));
+  std::string all = text;
+  for (int32_t i = 0; i < mpt_params_count(params); ++i) {
+    const char* name = mpt_params_name(params, i);
+    mpt_array part{};
+    CALL(mpt_params_tensor(params, name, MPT_PART_MASTER, &part));
+    part.data = text;
+    CALL(mpt_params_get(params, name, MPT_PART_MASTER, &part));
+    uint64_t bytes = sizeof(float);
+    for (int axis = 0; axis < part.rank; ++axis) bytes *= static_cast<uint64_t>(part.shape[axis]);
+    all.append(text, bytes);
+    CALL(mpt_optimizer_get_average(optimizer, name, &part));
+    all.append(text, bytes);
+  }
+  mpt_scaler_state scaler_state;
+  CALL(mpt_scaler_state_init(&scaler_state, sizeof scaler_state));
+  CALL(mpt_scaler_get_state(scaler, &scaler_state));
+  all.append(reinterpret_cast<const char*>(&scaler_state), sizeof scaler_state);
+  double learning_rate;
+  CALL(mpt_optimizer_learning_rate(optimizer, &learning_rate));
+  return all + std::to_string(learning_rate);
+}
+
 void* World::result(const std::string& type) {
   const Struct& known = *find_struct(type);
   std::vector<unsigned char>& memory = results_[type];
