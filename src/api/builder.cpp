@@ -31,7 +31,12 @@ class Snapshot {
 }  // namespace
 
 void require_tensor(const Graph& graph, ValueId id, const char* argument) {
-  MPT_CHECK_ARGUMENT(graph.valid(id), "%s is %d, which is no tensor of the model", argument, id);
+  // What an op keeps for its gradient has an id too, but no caller was given it and no gradient flows from it.
+  const auto hidden = [&] {
+    const NodeId producer = graph.value(id).producer;
+    return producer != none && graph.node(producer).kind != OpKind::custom && graph.node(producer).outputs[0] != id;
+  };
+  MPT_CHECK_ARGUMENT(graph.valid(id) && !hidden(), "%s is %d, which is no tensor of the model", argument, id);
 }
 
 void check_known_sizes(const Shape& shape) {

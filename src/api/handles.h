@@ -57,7 +57,7 @@ MPT_HANDLE(mpt_scaler, 0x6d707405, std::shared_ptr<mpt::Scaler> scaler;)
 MPT_HANDLE(mpt_optimizer, 0x6d707406, std::shared_ptr<mpt::Optimizer> optimizer;)
 MPT_HANDLE(mpt_plan, 0x6d707407, std::shared_ptr<mpt::Params> params; std::shared_ptr<mpt::Model> model;
            std::shared_ptr<mpt::Optimizer> optimizer; mpt::PlanRequest request; std::unique_ptr<mpt::Plan> plan;)
-MPT_HANDLE(mpt_trainer, 0x6d707408, std::unique_ptr<mpt::Trainer> trainer;)
+MPT_HANDLE(mpt_trainer, 0x6d707408, std::shared_ptr<mpt::Model> model; std::unique_ptr<mpt::Trainer> trainer;)
 
 namespace mpt {
 

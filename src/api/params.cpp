@@ -247,7 +247,6 @@ mpt_status mpt_params_load(mpt_params* params, const char* path, const mpt_load_
     }
     for (int32_t slot = 0; slot < p.count(); ++slot)
       if (!values[slot].empty()) p.write_master(slot, values[slot].data());
-    p.refresh();
   });
 }
 

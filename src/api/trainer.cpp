@@ -1,4 +1,4 @@
-#include "api/handles.h"
+#include "api/builder.h"
 
 using mpt::checked;
 using mpt::guarded;
@@ -36,6 +36,7 @@ mpt_status mpt_trainer_create(mpt_trainer** out, mpt_tensor loss, mpt_params* pa
     const mpt::Call call(checked(params, "params").context, mpt::Context::Access::use);
     MPT_CHECK_ARGUMENT(params->model, "the parameter store was made without a model");
     params->model->throw_error();
+    mpt::require_tensor(params->model->graph, loss, "loss");
     if (optimizer) checked(optimizer, "optimizer");
     if (scaler)
       MPT_CHECK_ARGUMENT(checked(scaler, "scaler").context == params->context,
@@ -50,6 +51,7 @@ mpt_status mpt_trainer_create(mpt_trainer** out, mpt_tensor loss, mpt_params* pa
       workspace = std::make_shared<mpt::Workspace>(params->context, 0, 0);
     }
     handle.context = params->context;
+    handle.model = params->model;
     handle.trainer = std::make_unique<mpt::Trainer>(params->model, params->params, workspace, loss,
                                                     optimizer ? optimizer->optimizer : nullptr,
                                                     scaler ? scaler->scaler : nullptr, o);
@@ -60,6 +62,7 @@ mpt_status mpt_trainer_add_objective(mpt_trainer* trainer, mpt_tensor loss, mpt_
                                      mpt_scaler* scaler) {
   return guarded("mpt_trainer_add_objective", [&] {
     const mpt::Call call(checked(trainer, "trainer").context, mpt::Context::Access::use);
+    mpt::require_tensor(trainer->model->graph, loss, "loss");
     checked(optimizer, "optimizer");
     if (scaler)
       MPT_CHECK_ARGUMENT(checked(scaler, "scaler").context == trainer->context,

@@ -95,9 +95,9 @@ void Trainer::load(const std::string& path) {
     reader.read(tensor.name, DType::f32, tensor.shape, values.back().data());
   }
 
+  // From here on nothing needs memory, so nothing can fail half-way.
   std::size_t next = 0;
   for (int32_t slot = 0; slot < params_->count(); ++slot) params_->write_master(slot, values[next++].data());
-  params_->refresh();
   Backend& backend = model_->context->backend();
   for (std::size_t i = 0; i < optimizers.size(); ++i) {
     for (const Optimizer::StateTensor& state : states[i]) {

@@ -45,7 +45,8 @@ Outcome outcome_of(const World& world, const Function& f, const Result& result, 
       o.status = mpt_model_check(world.model);
       constexpr std::size_t surely_whole = 900;  // messages end where their buffer does
       if (std::string(mpt_last_error_message()).rfind("mpt_model_check: " + o.message.substr(0, surely_whole), 0) != 0)
-        problem(f.name, std::string("mpt_model_check tells '") + mpt_last_error_message() + "', not '" + o.message + "'");
+        problem(f.name,
+                std::string("mpt_model_check tells '") + mpt_last_error_message() + "', not '" + o.message + "'");
       mpt_model_clear_error(world.model);
     }
   } else if (f.result.back() == '*') {

@@ -13,20 +13,13 @@ const double not_a_number = std::nan("");
 
 // Pointers that may be NULL beside all options, as the header says.
 const std::set<std::string> nullable = {
-    "mpt_model_dump.out_needed",
-    "mpt_plan_dump.out_needed",
-    "mpt_trainer_dump.out_needed",
-    "mpt_transpose.axes",
-    "mpt_params_use_buffers.copy16",
-    "mpt_params_use_buffers.gradient",
-    "mpt_optimizer_add_group.out_matched",
-    "mpt_optimizer_step.result",
-    "mpt_trainer_create.optimizer",
-    "mpt_trainer_create.scaler",
-    "mpt_trainer_add_objective.scaler",
-    "mpt_trainer_step.result",
-    "mpt_trainer_backward.out_loss",
-    "mpt_trainer_update.result",
+    "mpt_model_dump.out_needed",           "mpt_plan_dump.out_needed",
+    "mpt_trainer_dump.out_needed",         "mpt_transpose.axes",
+    "mpt_params_use_buffers.copy16",       "mpt_params_use_buffers.gradient",
+    "mpt_optimizer_add_group.out_matched", "mpt_optimizer_step.result",
+    "mpt_trainer_create.optimizer",        "mpt_trainer_create.scaler",
+    "mpt_trainer_add_objective.scaler",    "mpt_trainer_step.result",
+    "mpt_trainer_backward.out_loss",       "mpt_trainer_update.result",
 };
 
 // Allowed, but not in every state: the gradients carry the scale of the scaler that began the pass.
@@ -37,17 +30,25 @@ const std::set<std::string> needed_options = {"mpt_custom.options"};
 
 // int32_t that stand for one of a few things, or are counts from 1 or positions in something small.
 const std::set<std::string> small_numbers = {
-    "op_class", "part", "objective", "axis", "heads", "channels", "reduction", "mode", "skip_policy", "device_type",
-    "accumulation_steps", "growth_interval", "hysteresis", "max_plans",
+    "op_class",    "part",        "objective",          "axis",
+    "heads",       "channels",    "reduction",          "mode",
+    "skip_policy", "device_type", "accumulation_steps", "growth_interval",
+    "hysteresis",  "max_plans",
 };
 // int32_t where anything but 0 means yes, and numbers that are free.
 const std::set<std::string> large_is_fine = {"accumulation_steps", "growth_interval", "hysteresis", "max_plans"};
 
 // Numbers that are not read in the row's call, or where an infinity has a meaning.
 const std::set<std::string> not_read = {
-    "mpt_param_options.a",       "mpt_param_options.b",        "mpt_linear_options.weight_a",
-    "mpt_linear_options.weight_b", "mpt_linear_options.bias_a", "mpt_linear_options.bias_b",
-    "mpt_schedule_options.final_factor", "mpt_schedule_options.gamma", "mpt_schedule_options.power",
+    "mpt_param_options.a",
+    "mpt_param_options.b",
+    "mpt_linear_options.weight_a",
+    "mpt_linear_options.weight_b",
+    "mpt_linear_options.bias_a",
+    "mpt_linear_options.bias_b",
+    "mpt_schedule_options.final_factor",
+    "mpt_schedule_options.gamma",
+    "mpt_schedule_options.power",
 };
 const std::set<std::string> infinity_is_fine = {"mpt_clamp.low", "mpt_clamp.high", "mpt_pad.value"};
 
@@ -137,7 +138,8 @@ void add_f64(Collector* c, const std::string& full_name) {
 }
 
 std::vector<Value> bad_elements(const std::string& type, const std::string& name) {
-  if (type == "mpt_tensor" || name == "inputs" || name == "outputs" || name == "tensors") return {-1, 100000, INT32_MIN};
+  if (type == "mpt_tensor" || name == "inputs" || name == "outputs" || name == "tensors")
+    return {-1, 100000, INT32_MIN};
   if (name == "axes") return {-9, 9, INT32_MIN, INT32_MAX};
   if (name == "out_ranks") return {-1, 9, INT32_MIN, INT32_MAX};
   return {0, INT64_MIN, INT64_MAX, -1000};
@@ -148,7 +150,8 @@ void add_data(Collector* c, const Function& function, const Parameter& parameter
   c->add("NULL", nullptr, nullable.count(full_name) ? Expect::accepted : Expect::refused);
   const std::string type = pointed_type(parameter.type);
   if (parameter.type == "const char*const*") {
-    std::shared_ptr<const char*> names(new const char*[1]{nullptr}, std::default_delete<const char*[]>());
+    std::shared_ptr<const char*> names(
+        new const char* [1] { nullptr }, std::default_delete<const char*[]>());
     c->add("a name that is NULL", Value(names.get()), Expect::refused, names);
     return;
   }
@@ -248,7 +251,8 @@ void add_struct(Collector* c, const World& world, const Struct& type, const Valu
       std::memcpy(&inner, static_cast<const unsigned char*>(valid.pointer) + member.offset, sizeof inner);
       if (inner) {
         Collector nested;
-        add_struct(&nested, world, *find_struct(pointed_type(member.type)), Value(inner), path + member.name + ".", false);
+        add_struct(&nested, world, *find_struct(pointed_type(member.type)), Value(inner), path + member.name + ".",
+                   false);
         for (Mutation& m : nested.found) {
           const auto memory = copy_of(valid.pointer, size);
           write_member(memory.get(), member, m.value);
@@ -294,9 +298,9 @@ std::vector<Mutation> mutations_of(const World& world, const Function& function,
       break;
     case Kind::u64:
       if (parameter.name == "struct_size")
-        c.integers({0, 1, static_cast<int64_t>(find_struct(pointed_type(function.parameters[0].type))->size) - 1, 65537,
-                    -1},
-                   Expect::refused);
+        c.integers(
+            {0, 1, static_cast<int64_t>(find_struct(pointed_type(function.parameters[0].type))->size) - 1, 65537, -1},
+            Expect::refused);
       else
         c.integers({0, 1}, Expect::accepted);  // capacities
       break;

@@ -101,8 +101,8 @@ void release(void*) { ++releases; }
 
 const mpt_allocator allocator = {sizeof(mpt_allocator), device_allocate, device_deallocate, release, nullptr};
 
-void check_failure(World& world, const Function& f, const std::string& who, mpt_status status, const std::string& message,
-                   const std::string& before) {
+void check_failure(World& world, const Function& f, const std::string& who, mpt_status status,
+                   const std::string& message, const std::string& before) {
   ++failures;
   if (status != MPT_ERROR_OUT_OF_MEMORY) problem(who, std::string(mpt_status_name(status)) + ": " + message);
   if (message.rfind(f.name + ": ", 0) != 0 || message.size() < f.name.size() + 5)
@@ -112,7 +112,8 @@ void check_failure(World& world, const Function& f, const std::string& who, mpt_
 }
 
 // Calls with allocation n failing; false once the call needs fewer.
-bool fails_at(std::unique_ptr<World>* world, const Function& f, const Row& row, Source* source, int64_t n, bool for_ever) {
+bool fails_at(std::unique_ptr<World>* world, const Function& f, const Row& row, Source* source, int64_t n,
+              bool for_ever) {
   World& w = **world;
   const std::string who = f.name + ", " + (source == &host ? "operator new" : "allocator") + " fails at " +
                           std::to_string(n) + (for_ever ? " and after" : "");

@@ -19,9 +19,7 @@ mpt_array array_of(const char* name, void* data, mpt_dtype dtype, int32_t rank, 
   return array;
 }
 
-std::string file_name(const char* what) {
-  return "abi_" + std::to_string(getpid()) + "_" + what + ".safetensors";
-}
+std::string file_name(const char* what) { return "abi_" + std::to_string(getpid()) + "_" + what + ".safetensors"; }
 
 }  // namespace
 
