@@ -523,6 +523,7 @@ MPT_API mpt_status mpt_array_from_dlpack_versioned(const struct DLManagedTensorV
  *  wait for the context's stream, or mpt_context_synchronize. `*out` is NULL on failure. */
 MPT_API mpt_status mpt_params_to_dlpack(mpt_params *params, const char *name, int32_t part,
                                         struct DLManagedTensor **out);
+/** The same as a tensor of DLPack 1.0. */
 MPT_API mpt_status mpt_params_to_dlpack_versioned(mpt_params *params, const char *name, int32_t part,
                                                   struct DLManagedTensorVersioned **out);
 

@@ -21,6 +21,7 @@ from header import Header
 
 HERE = Path(__file__).parent
 INCLUDE = HERE.parent.parent / "include"
+PUBLIC = (INCLUDE / "mpt.h", INCLUDE / "mpt_cuda.h")
 WARNINGS = ["-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Werror"]
 
 # Functions without a comment of their own: what is said of all of them, and where.
@@ -56,6 +57,8 @@ def check_languages():
                   (cxx, "c++", "c++11", '#include "mpt.h"\nint main() { return mpt_version() == nullptr; }\n', []),
                   (cxx, "c++", "c++20", '#include "mpt.h"\nint main() { return mpt_version() == nullptr; }\n', []),
                   (c, "c", "c89", '#include "mpt.h"\n' + program, ["-Wno-long-long"]),
+                  (c, "c", "c99", '#include "mpt_cuda.h"\n' + program, []),
+                  (cxx, "c++", "c++11", '#include "mpt_cuda.h"\nint main() { return mpt_version() == nullptr; }\n', []),
                   (cxx, "c++", "c++11", '#include "mpt.hpp"\nint main() { return 0; }\n', []),
                   (cxx, "c++", "c++20", '#include "mpt.hpp"\nint main() { return 0; }\n', [])]
     if not cases:
@@ -68,7 +71,7 @@ def check_languages():
 
 
 def check_documentation():
-    header = Header(INCLUDE / "mpt.h")
+    header = Header(*PUBLIC)
     covered = set()
     for text, names in GROUPS.items():
         if text not in header.text:
@@ -91,15 +94,15 @@ def exported(library):
 
 
 def check_exports(library):
-    declared = set(Header(INCLUDE / "mpt.h").prototypes())
+    declared = set(Header(*PUBLIC).prototypes())
     listed = (HERE / "exports.txt").read_text().split()
     if listed != sorted(set(listed)):
         yield "exports.txt is not sorted"
     found = set(exported(library))
-    for what, a, b in (("declared in mpt.h, not in exports.txt", declared, set(listed)),
-                       ("in exports.txt, not declared in mpt.h", set(listed), declared),
-                       ("declared in mpt.h, not exported", declared, found),
-                       ("exported, not declared in mpt.h", found, declared)):
+    for what, a, b in (("declared in the headers, not in exports.txt", declared, set(listed)),
+                       ("in exports.txt, not declared in the headers", set(listed), declared),
+                       ("declared in the headers, not exported", declared, found),
+                       ("exported, not declared in the headers", found, declared)):
         for name in sorted(a - b):
             yield f"{name} is {what}"
 
@@ -120,7 +123,7 @@ def layout_expressions(header):
 def layout_text(values):
     lines = ["/* The layout of what mpt.h defines, on 64-bit platforms: written by abi.py renew, and for ever. A line that no",
              " * longer compiles is a break of the ABI; members and constants may only be added. */",
-             "/* clang-format off */", '#include "mpt.h"', "",
+             "/* clang-format off */", '#include "mpt_cuda.h"', "",
              "#define SAME(line, expression, value) typedef char same_##line[(expression) == (value) ? 1 : -1]", ""]
     for number, (expression, value) in enumerate(values, 1):
         lines.append(f"SAME({number}, {expression}, {value});")
@@ -128,8 +131,8 @@ def layout_text(values):
 
 
 def measured_layout():
-    expressions = list(layout_expressions(Header(INCLUDE / "mpt.h")))
-    source = '#include "mpt.h"\n#include <stdio.h>\nint main(void) {\n' + "".join(
+    expressions = list(layout_expressions(Header(*PUBLIC)))
+    source = '#include "mpt_cuda.h"\n#include <stdio.h>\nint main(void) {\n' + "".join(
         f'  printf("%lld\\n", (long long)({e}));\n' for e in expressions) + "  return 0;\n}\n"
     with tempfile.TemporaryDirectory() as folder:
         done = run(["gcc", "-x", "c", "-std=c99", f"-I{INCLUDE}", "-o", f"{folder}/layout", "-"], input=source)
@@ -147,7 +150,7 @@ def check_layout():
             if done.returncode != 0:
                 yield f"{' '.join(command)}:\n{done.stderr}"
     pinned = {match.group(1) for match in re.finditer(r"^SAME\(\d+, (.*), -?\d+\);$", golden.read_text(), flags=re.MULTILINE)}
-    for expression in layout_expressions(Header(INCLUDE / "mpt.h")):
+    for expression in layout_expressions(Header(*PUBLIC)):
         if expression not in pinned:
             yield f"{expression} is not in layout.c: add it with abi.py renew"
 
@@ -156,14 +159,14 @@ def renew_first_sizes(layout):
     """Adds structs that are new; a size that is there was the first one and stays."""
     path = HERE / "first_sizes.txt"
     first = dict(line.split() for line in path.read_text().splitlines()) if path.exists() else {}
-    for name, members in Header(INCLUDE / "mpt.h").structs().items():
+    for name, members in Header(*PUBLIC).structs().items():
         if members[0] == "struct_size":
             first.setdefault(name, layout[f"sizeof({name})"])
     path.write_text("".join(f"{name} {size}\n" for name, size in sorted(first.items())))
 
 
 def renew():
-    names = sorted(Header(INCLUDE / "mpt.h").prototypes())
+    names = sorted(Header(*PUBLIC).prototypes())
     (HERE / "exports.txt").write_text("\n".join(names) + "\n")
     layout = measured_layout()
     (HERE / "layout.c").write_text(layout_text(layout))

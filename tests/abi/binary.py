@@ -28,10 +28,11 @@ def make_library(header_text, folder):
     include = folder / "include"
     include.mkdir()
     (include / "mpt.h").write_text(header_text)
-    header = Header(include / "mpt.h")
+    shutil.copy(INCLUDE / "mpt_cuda.h", include)
+    header = Header(include / "mpt.h", include / "mpt_cuda.h")
     functions = [f"{prototype} {{ {'' if header.functions()[name][0] == 'void' else 'return 0; '}}}"
                  for name, prototype in header.prototypes().items()]
-    (folder / "empty.c").write_text('#include "mpt.h"\n' + "\n".join(functions) + "\n")
+    (folder / "empty.c").write_text('#include "mpt_cuda.h"\n' + "\n".join(functions) + "\n")
     library = folder / "libmpt.so"
     done = run(["gcc", "-std=c99", "-g", "-shared", "-fPIC", f"-ffile-prefix-map={folder}/=", f"-fdebug-prefix-map={folder}=.",
                 f"-I{include}", "-o", library, folder / "empty.c"])

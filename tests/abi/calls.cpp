@@ -15,6 +15,13 @@ const mpt_custom_options custom_op = [] {
   return options;
 }();
 
+// A tensor of another library's: two floats on the host.
+float foreign_numbers[2] = {1, 2};
+int64_t foreign_shape[1] = {2};
+const DLTensor foreign{foreign_numbers, {1, 0}, 1, {2, 32, 1}, foreign_shape, nullptr, 0};
+const DLManagedTensor foreign_tensor{foreign, nullptr, nullptr};
+const DLManagedTensorVersioned foreign_versioned_tensor{{1, 0}, nullptr, nullptr, 0, foreign};
+
 const int64_t eight_sizes[MPT_MAX_RANK] = {2, 4, 1, 1, 1, 1, 1, 1};
 const int64_t half_and_rest[MPT_MAX_RANK] = {-1, 2, 1, 1, 1, 1, 1, 1};
 const int32_t swapped[2] = {1, 0};
@@ -182,6 +189,12 @@ const std::map<std::string, Row>& rows() {
           {"mpt_params_allocate", row(W(unfinished))},
           {"mpt_params_count", row(W(params))},
           {"mpt_params_name", row(W(params), 0)},
+          {"mpt_array_from_dlpack", row(Value(&foreign_tensor), AT(array, 1))},
+          {"mpt_array_from_dlpack_versioned", row(Value(&foreign_versioned_tensor), AT(array, 1))},
+          {"mpt_params_to_dlpack",
+           after([](World& w) { w.release_tensors(); }, row(W(params), "fc1.bias", MPT_PART_MASTER, AT(tensor, 1)))},
+          {"mpt_params_to_dlpack_versioned", after([](World& w) { w.release_tensors(); },
+                                                   row(W(params), "fc1.bias", MPT_PART_MASTER, AT(versioned_tensor, 1)))},
           {"mpt_params_tensor", row(W(params), "fc1.bias", MPT_PART_MASTER, AT(array, 1))},
           {"mpt_params_get", row(W(params), "fc1.bias", MPT_PART_MASTER, AT(weight, 1))},
           {"mpt_params_set", row(W(params), "fc1.bias", AT(weight, 1))},

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "api/dlpack_abi.h"
 #include "table.h"
 
 namespace abi {
@@ -56,6 +57,9 @@ class World {
   int64_t sizes[8] = {};
   uint64_t bytes = 0;
   mpt_array array{};
+  DLManagedTensor* tensor = nullptr;
+  DLManagedTensorVersioned* versioned_tensor = nullptr;
+  void release_tensors();  // that a call wrote
   char text[1 << 16];
   std::string checkpoint, saved, weights;  // files: the first and the last exist
 

@@ -1,4 +1,4 @@
-"""What include/mpt.h declares: functions, structs with their members, constants. The header's own plain style is relied on;
+"""What include/mpt.h and mpt_cuda.h declare: functions, structs with their members, constants. The header's own plain style is relied on;
 a declaration that this cannot read is an error."""
 
 import re
@@ -22,8 +22,8 @@ def split_declaration(text):
 
 
 class Header:
-    def __init__(self, path):
-        self.text = Path(path).read_text()
+    def __init__(self, *paths):
+        self.text = "\n".join(Path(path).read_text() for path in paths)
         self.code = without_comments(self.text)
 
     def prototypes(self):

@@ -96,7 +96,15 @@ World::World(const mpt_allocator* allocator)
   CALL(mpt_params_register(unfinished, "w", 1, two, nullptr));
 }
 
+void World::release_tensors() {
+  if (tensor) tensor->deleter(tensor);
+  if (versioned_tensor) versioned_tensor->deleter(versioned_tensor);
+  tensor = nullptr;
+  versioned_tensor = nullptr;
+}
+
 World::~World() {
+  release_tensors();
   mpt_trainer_destroy(new_trainer);
   mpt_trainer_destroy(trainer);
   mpt_plan_destroy(plan);
