@@ -168,7 +168,7 @@ TEST_SUITE("end_to_end.scaling") {
     const std::string message = mpt_last_error_message();
     CHECK(message.find("fc1") != std::string::npos);
     CHECK(message.find("forward") != std::string::npos);
-    CHECK(message.find("3 steps") != std::string::npos);
+    CHECK(message.find("4 steps") != std::string::npos);
     CHECK(same_bits(before, session.all_weights()));
     Data good(8);
     CHECK(session.step(good).skipped == 0);  // the objects are as before
