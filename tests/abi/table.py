@@ -12,7 +12,7 @@ MPT_H = HERE.parent.parent / "include/mpt.h"
 def kind_of(header, text):
     """What a parameter or a struct's member is, as a name of table.h's Kind."""
     bare = text.removeprefix("const ").rstrip("*")
-    if text.startswith("struct ") and text.endswith("**"):  # of another project's type
+    if "struct " in text:  # of another project's type
         return "data_out"
     if text.endswith("**") or text == "const char*const*":
         return "handle_out" if bare in header.handles() else "data_in"

@@ -44,8 +44,11 @@ std::vector<OpCase> transposes() {
                                                                                    {{2, 34, 6, 16}, {0, 2, 1, 3}},
                                                                                    {{2, 34, 6, 16}, {3, 0, 2, 1}},
                                                                                    {{3, 70, 10}, {0, 2, 1}},
-                                                                                   {{100, 4}, {1, 0}}})
-    cases.push_back({text(shape) + " by even sizes", {{shape}}, apply(OpKind::transpose, TransposeAttrs{axes})});
+                                                                                   {{100, 4}, {1, 0}}}) {
+    std::string order;
+    for (int axis : axes) order += std::to_string(axis);
+    cases.push_back({text(shape) + " of even sizes to " + order, {{shape}}, apply(OpKind::transpose, TransposeAttrs{axes})});
+  }
   cases.push_back({"of eight axes",
                    {{{2, 1, 3, 2, 1, 2, 3, 2}}},
                    apply(OpKind::transpose, TransposeAttrs{{7, 2, 5, 0, 1, 6, 3, 4}})});

@@ -118,7 +118,7 @@ std::vector<OpCase> epilogues() {
         {"gelu_tanh gradient " + size, {{a}, {b}, small(c)}, product(false, true, gelu_tanh_gradient), false});
     cases.push_back({"relu gradient " + size, {{a}, {b}, {c}}, product(false, true, relu_gradient), false});
     cases.push_back(
-        {"bias, residual and relu " + size, {{a}, {b}, {row}, {c}}, product(false, true, residual_relu), false});
+        {"bias and residual and relu " + size, {{a}, {b}, {row}, {c}}, product(false, true, residual_relu), false});
     cases.push_back({"scale " + size, {{a}, {b}}, product(false, true, scaled), false});
     cases.push_back({"TN scale " + size, {{{k, m}}, {{k, n}}}, product(true, false, scaled), false});
   }
