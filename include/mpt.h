@@ -179,9 +179,9 @@ typedef void (*mpt_log_function)(void *user, int32_t level, const char *text);
 
 typedef struct mpt_context_options {
   uint32_t struct_size;
-  int32_t threads;                /**< of this context on the CPU, the caller's included; 0 (default): one per core it may use */
-  uint64_t seed;                  /**< of initialisers and dropout; default 0 */
-  const char *device;             /**< "cpu" (default, also NULL); "cuda:0": that NVIDIA GPU, by libmpt_cuda.so ("cuda" is
+  int32_t threads;    /**< of this context on the CPU, the caller's included; 0 (default): one per core it may use */
+  uint64_t seed;      /**< of initialisers and dropout; default 0 */
+  const char *device; /**< "cpu" (default, also NULL); "cuda:0": that NVIDIA GPU, by libmpt_cuda.so ("cuda" is
                                        the first); "reference": double arithmetic, slow, for checks; "null:" before one of
                                        these: compiles and plans as it would, with as many threads, runs nothing and has
                                        memory without end; "null": "null:cpu" */
@@ -769,7 +769,8 @@ typedef struct mpt_trainer_options {
   int32_t max_plans;              /**< compiled shapes kept, the least recently used goes first; default 8 */
   mpt_progress_function progress; /**< NULL: none; with one, every step waits for its result */
   void *progress_user;
-  int32_t eager; /**< 1: kernels are launched one by one, to find faults; default 0: a CUDA device replays a recorded step */
+  int32_t
+      eager; /**< 1: kernels are launched one by one, to find faults; default 0: a CUDA device replays a recorded step */
 } mpt_trainer_options;
 MPT_API mpt_status mpt_trainer_options_init(mpt_trainer_options *options, uint64_t struct_size);
 /** @param loss a scalar of the model that `params` was made from

@@ -27,7 +27,8 @@ MPT_API mpt_status mpt_cuda_device_count(int32_t *out);
 typedef struct mpt_cuda_options {
   uint32_t struct_size;
   int32_t device; /**< index; default 0 */
-  void *stream;   /**< a cudaStream_t of that device, not the legacy default stream, that lives longer than the context and all
+  void *
+      stream; /**< a cudaStream_t of that device, not the legacy default stream, that lives longer than the context and all
                        its children: everything is enqueued on it. NULL (default): the context makes one of its own. */
 } mpt_cuda_options;
 MPT_API mpt_status mpt_cuda_options_init(mpt_cuda_options *options, uint64_t struct_size);

@@ -29,10 +29,11 @@ mpt_array array_of(const DLTensor& tensor) {
     if (pair.dl.code == tensor.dtype.code && pair.dl.bits == tensor.dtype.bits && tensor.dtype.lanes == 1)
       array.dtype = pair.own;
   if (array.dtype == 0)
-    mpt::fail(MPT_ERROR_UNSUPPORTED,
-              "the tensor's type has code %d, %d bits, %d lanes; expected a 16- to 64-bit float, bfloat16, int32, int64 or "
-              "uint8 of one lane",
-              tensor.dtype.code, tensor.dtype.bits, tensor.dtype.lanes);
+    mpt::fail(
+        MPT_ERROR_UNSUPPORTED,
+        "the tensor's type has code %d, %d bits, %d lanes; expected a 16- to 64-bit float, bfloat16, int32, int64 or "
+        "uint8 of one lane",
+        tensor.dtype.code, tensor.dtype.bits, tensor.dtype.lanes);
   if (tensor.ndim < 0 || tensor.ndim > MPT_MAX_RANK)
     mpt::fail(MPT_ERROR_UNSUPPORTED, "the tensor has %d dimensions, expected 0 to %d", tensor.ndim, MPT_MAX_RANK);
   switch (tensor.device.device_type) {

@@ -34,9 +34,9 @@ class Backend {
  public:
   virtual ~Backend() = default;
   virtual const char* name() const = 0;
-  virtual std::string info() const { return {}; }    // instruction set, threads: for logs
-  virtual bool executes() const { return true; }     // false: plans only
-  virtual bool host_memory() const { return true; }  // the host may read and write device memory
+  virtual std::string info() const { return {}; }                 // instruction set, threads: for logs
+  virtual bool executes() const { return true; }                  // false: plans only
+  virtual bool host_memory() const { return true; }               // the host may read and write device memory
   virtual int32_t device_type() const { return MPT_DEVICE_CPU; }  // of its memory, as in mpt_array
   virtual int32_t device_index() const { return 0; }
   virtual void* stream() const { return nullptr; }  // that everything is enqueued on; null: there is none

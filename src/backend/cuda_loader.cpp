@@ -36,12 +36,12 @@ const CudaEntry& load() {
   std::string reason = library ? "" : dlerror();
   if (!library) {
     // A file that is there but can't be loaded tells more than one that isn't.
-    const bool absent = reason.find(std::string(library_name) + ": cannot open shared object file") != std::string::npos;
+    const bool absent =
+        reason.find(std::string(library_name) + ": cannot open shared object file") != std::string::npos;
     library = dlopen(library_name, RTLD_NOW | RTLD_LOCAL);
     if (!library && absent) reason = dlerror();
   }
-  if (!library)
-    fail(MPT_ERROR_UNSUPPORTED, "the CUDA backend could not be loaded: %.700s", reason.c_str());
+  if (!library) fail(MPT_ERROR_UNSUPPORTED, "the CUDA backend could not be loaded: %.700s", reason.c_str());
   auto* function = reinterpret_cast<CudaEntryFunction*>(dlsym(library, "mpt_cuda_entry"));
   const CudaEntry* entry = function ? function() : nullptr;
   if (entry == nullptr || entry->struct_size != sizeof(CudaEntry) ||

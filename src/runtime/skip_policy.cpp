@@ -5,7 +5,8 @@ namespace mpt {
 
 // Replays the step on its batch and tells the first non-finite value: op, pass, tensor, element. `op`: the user's op.
 std::string Trainer::blame(Objective& objective, const Batch& batch, std::string* op) {
-  Plan& plan = training_plan(objective, bind_sizes(model_->graph, model_->context->backend(), batch.inputs, batch.count));
+  Plan& plan =
+      training_plan(objective, bind_sizes(model_->graph, model_->context->backend(), batch.inputs, batch.count));
   stage_inputs(plan, model_->context->backend(), batch.inputs, batch.count);
   struct Work {
     Plan& plan;
@@ -41,9 +42,8 @@ void Trainer::apply_skip_policy(Objective& objective, const GradientCheck& check
     last_plan_ = nullptr;
     return;
   }
-  fail(MPT_ERROR_NUMERIC, "%d steps in a row were skipped at the least scale %g: %s%s%s",
-       skips_in_a_row, objective.scaler->scale(), check.text(*params_).c_str(),
-       text.empty() ? "" : "; ", text.c_str());
+  fail(MPT_ERROR_NUMERIC, "%d steps in a row were skipped at the least scale %g: %s%s%s", skips_in_a_row,
+       objective.scaler->scale(), check.text(*params_).c_str(), text.empty() ? "" : "; ", text.c_str());
 }
 
 }  // namespace mpt

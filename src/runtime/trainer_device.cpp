@@ -7,9 +7,7 @@
 
 namespace mpt {
 
-Trainer::~Trainer() {
-  params_->ask_for_scale(nullptr);
-}
+Trainer::~Trainer() { params_->ask_for_scale(nullptr); }
 
 // Objectives that share an optimizer or a scaler, and statistics of updates, are decided on by the host.
 bool Trainer::device_decides() const {

@@ -41,7 +41,8 @@ static FILE* screen; /* the real standard error */
   X(mpt_version)                                                                                                       \
   X(mpt_build_info)                                                                                                    \
   X(mpt_status_name)                                                                                                   \
-  X(mpt_dtype_size) X(mpt_last_error_message) X(mpt_context_options_init) X(mpt_context_create) X(mpt_context_threads) \
+  X(mpt_dtype_size)                                                                                                    \
+  X(mpt_last_error_message) X(mpt_context_options_init) X(mpt_context_create) X(mpt_context_threads)                   \
       X(mpt_context_destroy) X(mpt_model_create) X(mpt_model_check) X(mpt_model_destroy) X(mpt_model_dim) X(mpt_input) \
           X(mpt_linear) X(mpt_gelu) X(mpt_layer_norm) X(mpt_dropout) X(mpt_cross_entropy) X(mpt_scale)                 \
               X(mpt_params_options_init) X(mpt_params_create) X(mpt_params_destroy) X(mpt_params_count)                \

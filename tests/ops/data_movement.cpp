@@ -47,7 +47,8 @@ std::vector<OpCase> transposes() {
                                                                                    {{100, 4}, {1, 0}}}) {
     std::string order;
     for (int axis : axes) order += std::to_string(axis);
-    cases.push_back({text(shape) + " of even sizes to " + order, {{shape}}, apply(OpKind::transpose, TransposeAttrs{axes})});
+    cases.push_back(
+        {text(shape) + " of even sizes to " + order, {{shape}}, apply(OpKind::transpose, TransposeAttrs{axes})});
   }
   cases.push_back({"of eight axes",
                    {{{2, 1, 3, 2, 1, 2, 3, 2}}},

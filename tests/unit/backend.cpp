@@ -142,8 +142,7 @@ TEST_CASE("null backend: plans at any size and runs nothing") {
   CHECK(backend->info().find("plans for cpu") != std::string::npos);
   const OneNode one(DType::f32), unsupported(DType::f64);
   const auto kernel = backend->prepare(one.graph, one.node);
-  CHECK(std::string(kernel->implementation()) ==
-        make_cpu_backend({})->prepare(one.graph, one.node)->implementation());
+  CHECK(std::string(kernel->implementation()) == make_cpu_backend({})->prepare(one.graph, one.node)->implementation());
   CHECK(status_of([&] { backend->prepare(unsupported.graph, unsupported.node); }) == MPT_ERROR_UNSUPPORTED);
   CHECK(status_of([&] { kernel->run({}); }) == MPT_ERROR_UNSUPPORTED);
   CHECK(status_of([&] { backend->copy_out(nullptr, *addresses.begin(), 1); }) == MPT_ERROR_UNSUPPORTED);

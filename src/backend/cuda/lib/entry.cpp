@@ -39,7 +39,8 @@ const char* build_info() {
 }  // namespace mpt
 
 extern "C" __attribute__((visibility("default"))) const mpt::CudaEntry* mpt_cuda_entry() {
-  static const mpt::CudaEntry entry{sizeof(mpt::CudaEntry), mpt::cuda_entry_version(), __VERSION__,
-                                    mpt::cuda::count_cuda_devices, mpt::create, mpt::build_info};
+  static const mpt::CudaEntry entry{
+      sizeof(mpt::CudaEntry), mpt::cuda_entry_version(), __VERSION__, mpt::cuda::count_cuda_devices, mpt::create,
+      mpt::build_info};
   return &entry;
 }
