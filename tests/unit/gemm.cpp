@@ -234,18 +234,55 @@ TEST_CASE("gemm: types, orders and odd extents on every instruction set") {
             check(make_case(1, m, n, k, a, b, (order & 1) != 0, (order & 2) != 0), level, one);
 }
 
+TEST_CASE("gemm: few rows or columns, and batches of small items, on every instruction set") {
+  struct Extents {
+    int64_t batch, m, n, k;
+  };
+  const Parallel one(1);
+  for (Isa level : available_levels())
+    for (int order = 0; order < 4; ++order)
+      for (DType a : types)
+        for (DType b : types)
+          // Few rows: along k over several chunks, or reading B's rows; few columns; items with ragged and even rows.
+          for (const auto& [batch, m, n, k] : {Extents{1, 1, 300, 130},
+                                               {1, 7, 273, 531},
+                                               {1, 16, 260, 71},
+                                               {1, 131, 1, 1031},
+                                               {1, 90, 5, 65},
+                                               {2, 37, 3, 520},
+                                               {9, 8, 8, 8},
+                                               {8, 5, 33, 7},
+                                               {11, 30, 17, 9},
+                                               {9, 3, 2, 64}})
+            check(make_case(batch, m, n, k, a, b, (order & 1) != 0, (order & 2) != 0), level, one);
+}
+
+TEST_CASE("gemm: few columns of a batch that is one tall matrix") {
+  const Parallel two(2);
+  for (Isa level : available_levels())
+    for (DType type : types) {
+      Case c = make_case(5, 23, 2, 90, type, type, false, true);
+      c.problem.stride_b = 0;
+      check(c, level, two);
+      c.ldc += 3;
+      check(c, level, two);
+    }
+}
+
 TEST_CASE("gemm: rows further apart than they are long, results of every type, adding to what is there") {
   const Parallel one(1);
   for (Isa level : available_levels())
     for (DType type : types)
       for (bool add : {false, true})
         for (int order = 0; order < 4; ++order) {
-          Case c = make_case(2, 37, 45, 70, type, type, (order & 1) != 0, (order & 2) != 0);
-          c.problem.lda += 5, c.problem.ldb += 3, c.ldc += 7;
-          c.problem.stride_a = 75 * 75, c.problem.stride_b = 80 * 80;
-          c.add = add;
-          c.c = type;
-          check(c, level, one);
+          for (const auto [batch, m, n] : {std::array<int64_t, 3>{2, 37, 45}, {2, 3, 260}, {2, 50, 2}, {9, 8, 16}}) {
+            Case c = make_case(batch, m, n, 70, type, type, (order & 1) != 0, (order & 2) != 0);
+            c.problem.lda += 5, c.problem.ldb += 3, c.ldc += 7;
+            c.problem.stride_a = 75 * 75, c.problem.stride_b = 75 * 270;
+            c.add = add;
+            c.c = type;
+            check(c, level, one);
+          }
         }
 }
 
@@ -274,13 +311,17 @@ TEST_CASE("gemm: every way of cutting the problem, with the same bits for any nu
     int64_t batch, m, n, k;
     bool trans_a, trans_b;
   };
-  // In turn: B packed once; in several slabs; by every task, over several chunks of k; sums split along k; batches; one row.
+  // In turn: B packed once; in several slabs; by every task, over several chunks of k; sums split along k; batches; one row;
+  // one column; few rows with sums split along k; small items.
   for (const Extents& e : {Extents{1, 300, 96, 80, false, true},
                            {1, 600, 160, 1700, false, false},
                            {1, 100, 300, 700, false, true},
                            {1, 40, 64, 2050, true, false},
                            {5, 70, 33, 90, false, false},
-                           {1, 1, 200, 999, false, true}}) {
+                           {1, 1, 200, 999, false, true},
+                           {1, 700, 1, 5000, false, true},
+                           {1, 4, 300, 3000, false, false},
+                           {50, 6, 10, 12, false, false}}) {
     for (DType type : types) {
       Case c = make_case(e.batch, e.m, e.n, e.k, type, type, e.trans_a, e.trans_b);
       check(c, isa(), three);

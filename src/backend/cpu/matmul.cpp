@@ -100,7 +100,7 @@ class FusedMatmul final : public MatmulKernel {
 
   void run(const KernelArgs& args) const override {
     const Call call{this, &args};
-    run_plan(args, {finish, &call, prefetch});
+    run_plan(args, {finish, &call, prefetch, finish_rows});
   }
 
  private:
@@ -123,6 +123,10 @@ class FusedMatmul final : public MatmulKernel {
     const Call& call = *static_cast<const Call*>(self);
     call.kernel->chain_.run(call.kernel->position(batch, row, column), n, sums, call.args->inputs + 2,
                             call.args->outputs, call.args->vars);
+  }
+
+  static void finish_rows(const void* self, int64_t batch, int64_t row, int64_t rows, int64_t n, float* sums) {
+    finish(self, batch, row, 0, rows * n, sums);  // the result's rows lie one after the other
   }
 
   static void prefetch(const void* self, int64_t batch, int64_t row, int64_t column, int64_t n) {

@@ -31,6 +31,7 @@ int64_t even_tile(int64_t extent, int64_t most, int64_t unit) {
 
 struct Shape3 {
   int64_t batch, m, n, k;
+  bool a_in_place;
 };
 
 double estimate(const Shape3& s, const GemmBlocking& blocking, const GemmKernel& kernel) {
@@ -46,7 +47,7 @@ double estimate(const Shape3& s, const GemmBlocking& blocking, const GemmKernel&
   const double slabs = static_cast<double>(blocking.slabs);
   const double a_repeats = static_cast<double>(blocking.tiles_n) * slabs;
 
-  double packing = steps * static_cast<double>(s.m) * packing_cost * batch * a_repeats;
+  double packing = s.a_in_place ? 0 : steps * static_cast<double>(s.m) * packing_cost * batch * a_repeats;
   if (!shared) packing += steps * columns * packing_cost * batch * static_cast<double>(blocking.tiles_m);
   const double work = batch * rows * columns * steps / lanes + packing + tasks * slabs * task_cost;
   double beside = slabs * round_cost;  // what is not in the tiles
@@ -63,8 +64,9 @@ double estimate(const Shape3& s, const GemmBlocking& blocking, const GemmKernel&
 
 }  // namespace
 
-GemmBlocking choose_blocking(int64_t batch, int64_t m, int64_t n, int64_t k, bool b_repeats, const GemmKernel& kernel) {
-  const Shape3 shape{batch, m, n, k};
+GemmBlocking choose_blocking(int64_t batch, int64_t m, int64_t n, int64_t k, bool b_repeats, bool a_in_place,
+                             const GemmKernel& kernel) {
+  const Shape3 shape{batch, m, n, k, a_in_place};
   const int64_t unit = kernel.k_unit;
   const int64_t steps = divide_up(k, unit);
   GemmBlocking best;
@@ -110,6 +112,27 @@ GemmBlocking choose_blocking(int64_t batch, int64_t m, int64_t n, int64_t k, boo
     }
   }
   return best;
+}
+
+// A tile's columns are long runs of B's rows, and a chunk few rows of it, as many as memory streams well at once; its sums
+// stay in the first-level cache. Where columns are too few for the threads, k is cut, too.
+GemmBlocking blocking_of_few_rows(int64_t batch, int64_t m, int64_t n, int64_t k, const GemmKernel& kernel) {
+  constexpr int64_t tasks_wanted = 16;
+  const int64_t unit = 8 * kernel.columns;
+  GemmBlocking c;
+  c.tile_m = round_up(m, kernel.rows), c.tiles_m = 1;
+  c.tile_n =
+      even_tile(n, std::clamp(round_up(divide_up(n * batch, tasks_wanted), unit), unit, 4096 / std::max<int64_t>(m, 4)),
+                kernel.columns);
+  c.tiles_n = divide_up(n, c.tile_n);
+  c.chunk_k = 32;
+  c.tile_k = k;
+  if (batch * c.tiles_n < tasks_wanted / 2) {
+    const int64_t parts = std::min(tasks_wanted / (batch * c.tiles_n), k / 512);
+    if (parts > 1) c.tile_k = round_up(divide_up(k, parts), c.chunk_k);
+  }
+  c.tiles_k = divide_up(k, c.tile_k);
+  return c;
 }
 
 }  // namespace mpt::cpu

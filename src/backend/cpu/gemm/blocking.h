@@ -17,8 +17,12 @@ struct GemmBlocking {
   int64_t slabs = 1;
 };
 
-// b_repeats: all batch items have the same B, so that a slab of it can serve them all.
-GemmBlocking choose_blocking(int64_t batch, int64_t m, int64_t n, int64_t k, bool b_repeats, const GemmKernel& kernel);
+// b_repeats: all batch items have the same B, so that a slab of it can serve them all. a_in_place: A is not packed.
+GemmBlocking choose_blocking(int64_t batch, int64_t m, int64_t n, int64_t k, bool b_repeats, bool a_in_place,
+                             const GemmKernel& kernel);
+
+// For few rows, and B read where it is.
+GemmBlocking blocking_of_few_rows(int64_t batch, int64_t m, int64_t n, int64_t k, const GemmKernel& kernel);
 
 // Lanes along n that a block of B takes once packed.
 inline int64_t packed_columns(int64_t n, const GemmKernel& kernel) {

@@ -38,6 +38,11 @@ struct Epilogue {
   const void* self;
   // May be null. Says that finish is soon called with these numbers: prefetch what it will write and read.
   void (*prefetch)(const void* self, int64_t batch, int64_t row, int64_t column, int64_t n) = nullptr;
+  // May be null. As finish for `rows` whole rows, whose sums lie one after the other.
+  void (*finish_rows)(const void* self, int64_t batch, int64_t row, int64_t rows, int64_t n, float* sums) = nullptr;
+  // May be null, and may return null. Where sums from this one on are the result as they are: they are written there, rows
+  // *distance apart, and not finished.
+  float* (*destination)(const void* self, int64_t batch, int64_t row, int64_t column, int64_t* distance) = nullptr;
 };
 
 class GemmPlan {
@@ -56,7 +61,22 @@ class GemmPlan {
   struct PanelWork;
   class Prefetch;
 
+  // How the product is computed. blocked: tiles of packed panels, A where it is if possible. few_rows: the same with B where
+  // it is. items: whole small batch items. dots: few rows or columns, both operands along k.
+  enum class Way { blocked, few_rows, items, dots };
+
   GemmPlan(const GemmProblem& problem, Isa level, int threads);
+
+  static Way choose_way(const GemmProblem& problem, bool has_pairs);
+  void prepare_blocked(bool b_repeats, int threads);
+  void prepare_items(int threads);
+  void prepare_dots(int threads);
+
+  void multiply_item(const Operands& operands, int64_t item, int worker) const;
+  void multiply_dots(const Operands& operands, int64_t task, int worker) const;
+  void finish_rows(const Epilogue& epilogue, int64_t batch, int64_t row, int64_t rows, float* sums) const;
+  const std::byte* a_item(const void* a, int64_t batch) const;
+  const std::byte* b_item(const void* b, int64_t batch) const;
 
   void pack_slab(const Operands& operands, int64_t slab, int64_t chunk) const;
   void multiply_tile(const Operands& operands, int64_t slab, int64_t task, int worker) const;
@@ -67,13 +87,18 @@ class GemmPlan {
 
   GemmProblem problem_;
   int64_t folded_m_ = 0;  // rows of one batch item where the whole batch is multiplied as one matrix, else 0
+  Way way_ = Way::blocked;
   GemmKernel kernel_;
+  bool a_in_place_ = false, b_in_place_ = false;
+  GemmDot dot_ = nullptr;
+  int64_t group_ = 1;  // batch items, or rows of the long operand, of one task
   GemmBlocking blocking_;
   char name_[48];
   // Scratch: B's slab, partial sums, then for each thread a few A panels, B's block and a tile's sums.
   std::size_t partial_offset_ = 0, workers_offset_ = 0, worker_bytes_ = 0, scratch_bytes_ = 0;
   std::size_t own_b_offset_ = 0, sums_offset_ = 0;
   int64_t rows_packed_ = 0;  // of A at a time
+  int64_t panel_rows_ = 0;   // of A in one register tile
   int64_t row_length_ = 0;   // distance of rows in sums and in partial sums
 };
 
@@ -81,13 +106,16 @@ class GemmPlan {
 class StoreEpilogue {
  public:
   StoreEpilogue(void* c, DType type, int64_t ldc, int64_t stride_c, bool add, Isa level);
-  Epilogue epilogue() const { return {finish, this, prefetch}; }
+  Epilogue epilogue() const { return {finish, this, prefetch, finish_rows, destination}; }
 
  private:
   static void prefetch(const void* self, int64_t batch, int64_t row, int64_t column, int64_t n);
   static void finish(const void* self, int64_t batch, int64_t row, int64_t column, int64_t n, float* sums);
+  static void finish_rows(const void* self, int64_t batch, int64_t row, int64_t rows, int64_t n, float* sums);
+  static float* destination(const void* self, int64_t batch, int64_t row, int64_t column, int64_t* distance);
 
   std::byte* c_;
+  DType type_;
   int64_t element_bytes_, ldc_, stride_c_;
   bool add_;
   GemmStore store_;

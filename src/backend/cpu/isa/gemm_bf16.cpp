@@ -4,7 +4,7 @@
 
 #if defined(__AVX512F__)
 
-#include "backend/cpu/isa/gemm_pack.h"
+#include "backend/cpu/isa/gemm_strided.h"
 #include "backend/cpu/isa/gemm_tiles.h"
 
 namespace mpt::cpu::MPT_ISA {
@@ -39,6 +39,22 @@ struct TileBF16 {
   }
 };
 
+__attribute__((target("avx512bf16"), always_inline)) inline Vec multiply_add_pairs(Vec row, Vec column, Vec sum) {
+  return _mm512_dpbf16_ps(sum, (__m512bh)row, (__m512bh)column);
+}
+
+// A's rows where they are: a pair is two consecutive elements of k.
+struct StridedPairs {
+  using Element = ElementF32;  // B's panels: lanes
+  using Source = float;
+  using Order = AlongK;
+  template <int Rows, int Vectors>
+  __attribute__((target("avx512bf16"))) static void run(int64_t n, int64_t steps, const char* a, int64_t a_stride,
+                                                        const void* b, int64_t ldb, float* c, int64_t ldc, bool add) {
+    MPT_STRIDED_TILE(multiply_add_pairs);
+  }
+};
+
 }  // namespace
 
 GemmKernel gemm_kernel_bf16(bool transposed_a, bool transposed_b) {
@@ -48,7 +64,9 @@ GemmKernel gemm_kernel_bf16(bool transposed_a, bool transposed_b) {
           2,
           transposed_a ? pack_a<ElementPair, true> : pack_a<ElementPair, false>,
           transposed_b ? pack_b<ElementPair, true> : pack_b<ElementPair, false>,
-          multiply<TileBF16>};
+          multiply<TileBF16>,
+          transposed_a ? nullptr : multiply_strided<StridedPairs>,
+          nullptr};
 }
 
 }  // namespace mpt::cpu::MPT_ISA

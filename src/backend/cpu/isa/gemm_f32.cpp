@@ -70,7 +70,9 @@ GemmKernel gemm_kernel(GemmOperand a, GemmOperand b) {
           1,
           a.transposed ? choose_pack_a<true>(a.element) : choose_pack_a<false>(a.element),
           b.transposed ? choose_pack_b<true>(b.element) : choose_pack_b<false>(b.element),
-          multiply<TileF32>};
+          multiply<TileF32>,
+          a.element == GemmElement::f32 && !a.transposed ? gemm_multiply_rows() : nullptr,
+          gemm_multiply_across(b.element)};
 }
 
 }  // namespace mpt::cpu::MPT_ISA

@@ -106,8 +106,9 @@ MPT_INLINE void pack_copying(const typename Element::Source* source, int64_t ld,
       float* out = panel + step * this_width;
 #pragma GCC unroll 2
       for (int first = 0; first < this_width; first += lanes) {
-        store(out + first, n - first >= lanes ? Element::across(p + column + first, ld, left)
-                                              : Element::across(p + column + first, ld, left, n - first));
+        // Where a panel uses fewer lanes, the rest is never looked at: whole lanes are read while the row has them.
+        store(out + first, count - column - first >= lanes ? Element::across(p + column + first, ld, left)
+                                                           : Element::across(p + column + first, ld, left, n - first));
       }
     }
   }

@@ -30,10 +30,18 @@ constexpr int lanes = 16;
 constexpr int tile_rows = 14;
 
 MPT_INLINE Vec zero() { return _mm512_setzero_ps(); }
-MPT_INLINE Vec broadcast(const float* p) { return _mm512_set1_ps(*p); }
+MPT_INLINE Vec splat(float x) { return _mm512_set1_ps(x); }
+MPT_INLINE Vec broadcast(const float* p) { return splat(*p); }
 MPT_INLINE Vec load(const float* p) { return _mm512_loadu_ps(p); }
 MPT_INLINE void store(float* p, Vec v) { _mm512_storeu_ps(p, v); }
 MPT_INLINE Vec multiply_add(Vec a, Vec b, Vec c) { return _mm512_fmadd_ps(a, b, c); }
+
+MPT_INLINE float sum_of_lanes(Vec v) {
+  const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(v), _mm512_extractf32x8_ps(v, 1));
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
 
 MPT_INLINE __m256i load_halves(const uint16_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 MPT_INLINE __m256i load_halves(const uint16_t* p, int n) {
@@ -91,10 +99,17 @@ constexpr int lanes = 8;
 constexpr int tile_rows = 6;
 
 MPT_INLINE Vec zero() { return _mm256_setzero_ps(); }
+MPT_INLINE Vec splat(float x) { return _mm256_set1_ps(x); }
 MPT_INLINE Vec broadcast(const float* p) { return _mm256_broadcast_ss(p); }
 MPT_INLINE Vec load(const float* p) { return _mm256_loadu_ps(p); }
 MPT_INLINE void store(float* p, Vec v) { _mm256_storeu_ps(p, v); }
 MPT_INLINE Vec multiply_add(Vec a, Vec b, Vec c) { return _mm256_fmadd_ps(a, b, c); }
+
+MPT_INLINE float sum_of_lanes(Vec v) {
+  const __m128 four = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+  return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+}
 
 MPT_INLINE __m128i load_halves(const uint16_t* p) { return _mm_loadu_si128(reinterpret_cast<const __m128i*>(p)); }
 MPT_INLINE __m128i load_halves(const uint16_t* p, int n) {
@@ -152,7 +167,8 @@ constexpr int lanes = 4;
 constexpr int tile_rows = 4;
 
 MPT_INLINE Vec zero() { return Vec{}; }
-MPT_INLINE Vec broadcast(const float* p) { return Vec{*p, *p, *p, *p}; }
+MPT_INLINE Vec splat(float x) { return Vec{x, x, x, x}; }
+MPT_INLINE Vec broadcast(const float* p) { return splat(*p); }
 MPT_INLINE Vec load(const float* p, int n = lanes) {
   Vec v{};
   std::memcpy(&v, p, static_cast<std::size_t>(n) * sizeof *p);
@@ -160,6 +176,8 @@ MPT_INLINE Vec load(const float* p, int n = lanes) {
 }
 MPT_INLINE void store(float* p, Vec v) { std::memcpy(p, &v, sizeof v); }
 MPT_INLINE Vec multiply_add(Vec a, Vec b, Vec c) { return a * b + c; }
+
+MPT_INLINE float sum_of_lanes(Vec v) { return (v[0] + v[2]) + (v[1] + v[3]); }
 
 MPT_INLINE Bits load_halves(const uint16_t* p) { return Bits{p[0], p[1], p[2], p[3]}; }
 MPT_INLINE Bits load_halves(const uint16_t* p, int n) {
