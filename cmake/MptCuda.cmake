@@ -63,7 +63,14 @@ else()
 endif()
 
 add_library(mpt_cuda SHARED ${MPT_CUDA_SOURCES} ${cuda_libraries} ${MPT_CUDA_KERNELS})
-# No fused operations but those that are written: the same bits as on the host. Registers and spills are printed.
+# No fused operations but those that are written: the same bits as on the host. What ptxas says of registers and spills is
+# kept beside the objects; the test cuda.kernel_resources makes a table of it.
+find_program(MPT_TOOL_PYTHON NAMES python3)
+mark_as_advanced(MPT_TOOL_PYTHON)
+if(MPT_TOOL_PYTHON)
+  set_target_properties(mpt_cuda PROPERTIES
+    CUDA_COMPILER_LAUNCHER "${MPT_TOOL_PYTHON};${PROJECT_SOURCE_DIR}/tools/kernel_resources.py;compile")
+endif()
 target_compile_options(mpt_cuda PRIVATE
   $<$<COMPILE_LANGUAGE:CUDA>:--fmad=false -Xptxas=-v -Xcompiler=-Wall,-ffp-contract=off -diag-suppress=177>)
 target_compile_definitions(mpt_cuda PRIVATE MPT_BUILD)

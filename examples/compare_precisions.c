@@ -119,7 +119,7 @@ static bool pretrain(const struct demo *demo, struct experiment *experiment) {
   struct experiment before;
   struct progress progress;
   progress_begin(&progress, "training on the first text");
-  bool ok = experiment_create(&before, &recipe, experiment->seed, &text, which, 1) &&
+  bool ok = experiment_create(&before, experiment->device, &recipe, experiment->seed, &text, which, 1) &&
             experiment_train(&before, progress_step, &progress);
   progress_end(&progress);
   ok = ok && experiment_validate(&before) && experiment_set_weights(experiment, &before.runs[0]);
@@ -154,7 +154,10 @@ static bool make_stage(struct demo *demo, int index) {
   fflush(stdout);
   const double began = now_seconds();
   struct experiment *experiment = &demo->experiments[index];
-  if (!experiment_create(experiment, recipe, demo->arguments.seed, &text, stage->which, stage->count)) return false;
+  if (!experiment_create(experiment, demo->arguments.device, recipe, demo->arguments.seed, &text, stage->which,
+                         stage->count)) {
+    return false;
+  }
   if (tuning && !pretrain(demo, experiment)) return false;
   struct progress progress;
   progress_begin(&progress, "training");

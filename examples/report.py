@@ -138,6 +138,7 @@ def page(report):
                   f'<p class="small">Run: {html.escape(report["sample"]["run"])}</p>']
     machine, versions = report["machine"], report["versions"]
     parts.append(f'<p class="small">{html.escape(machine["processor"])}, {machine["threads"]} threads, '
+                 f'device {html.escape(machine["device"])}, '
                  f'{html.escape(machine["system"])} {html.escape(machine["release"])}; libmpt '
                  f'{html.escape(versions["mpt"])}: {html.escape(versions["build"])}</p></html>')
     return "\n".join(parts) + "\n"

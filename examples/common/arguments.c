@@ -28,6 +28,7 @@ void print_help(void) {
       "  --set KEY=VALUE       another setting (width, layers, lr, ...; a wrong KEY shows all) of the table that "
       "--ablation\n"
       "                        names, else of the first; may be repeated\n"
+      "  --device NAME         where the runs are trained: cpu, or cuda:0 on an NVIDIA GPU (default: cpu)\n"
       "  --out DIR             where the report goes (default: build/demo)\n"
       "  --help                this text");
 }
@@ -94,6 +95,7 @@ static bool set_steps(struct arguments *out, const char *text) {
 bool parse_arguments(struct arguments *out, int argc, char **argv) {
   memset(out, 0, sizeof *out);
   out->out = "build/demo";
+  out->device = "cpu";
   for (int i = 0; i < METHODS; ++i) out->method[i] = true;
   bool listed = false;
   const char *ablation = NULL;
@@ -104,7 +106,8 @@ bool parse_arguments(struct arguments *out, int argc, char **argv) {
       return true;
     }
     static const char *const known[] = {"--text",      "--pretrain-text", "--steps", "--seed",
-                                        "--precision", "--ablation",      "--set",   "--out"};
+                                        "--precision", "--ablation",      "--set",   "--out",
+                                        "--device"};
     bool found = false;
     for (size_t k = 0; k < sizeof known / sizeof *known; ++k) found = found || strcmp(option, known[k]) == 0;
     if (!found) return fail("found '%s', which is no option; --help lists them", option);
@@ -114,6 +117,7 @@ bool parse_arguments(struct arguments *out, int argc, char **argv) {
     if (strcmp(option, "--text") == 0) out->text = value;
     if (strcmp(option, "--pretrain-text") == 0) out->pretrain_text = value;
     if (strcmp(option, "--out") == 0) out->out = value;
+    if (strcmp(option, "--device") == 0) out->device = value;
     if (strcmp(option, "--steps") == 0) ok = set_steps(out, value);
     if (strcmp(option, "--seed") == 0) ok = parse_whole(option, value, 0, UINT64_MAX, &out->seed);
     if (strcmp(option, "--precision") == 0) ok = listed = parse_list(out, value);

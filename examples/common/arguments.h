@@ -14,6 +14,7 @@ struct arguments {
   const char *text;          /* NULL: the Python standard library */
   const char *pretrain_text; /* NULL: chosen to fit `text` */
   const char *out;
+  const char *device;
   uint64_t seed;
   bool stage[STAGES];   /* which tables to make */
   bool method[METHODS]; /* which runs to make in each */

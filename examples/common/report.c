@@ -135,6 +135,8 @@ static void put_machine(FILE *file, const struct experiment *experiment) {
   const bool known = uname(&system) >= 0;
   fputs("{\"processor\": ", file);
   put_string(file, processor);
+  fputs(", \"device\": ", file);
+  put_string(file, experiment->device);
   fprintf(file, ", \"cores\": %ld, \"threads\": %d, \"system\": ", sysconf(_SC_NPROCESSORS_ONLN),
           (int)mpt_context_threads(experiment->context));
   put_string(file, known ? system.sysname : "unknown");

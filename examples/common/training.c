@@ -88,9 +88,10 @@ static void run_destroy(struct run *run) {
   free(run->ms);
 }
 
-bool experiment_create(struct experiment *out, const struct recipe *recipe, uint64_t seed, const struct split *text,
-                       const int *which, int count) {
+bool experiment_create(struct experiment *out, const char *device, const struct recipe *recipe, uint64_t seed,
+                       const struct split *text, const int *which, int count) {
   memset(out, 0, sizeof *out);
+  out->device = device;
   out->recipe = recipe;
   out->seed = seed;
   out->text = *text;
@@ -102,6 +103,7 @@ bool experiment_create(struct experiment *out, const struct recipe *recipe, uint
   mpt_context_options options;
   TRY(mpt_context_options_init(&options, sizeof options));
   options.seed = seed;
+  options.device = device;
   TRY(mpt_context_create(&out->context, &options));
   TRY(mpt_model_create(&out->model, out->context));
   out->gpt = gpt_build(out->model, recipe);

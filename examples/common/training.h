@@ -54,6 +54,7 @@ typedef void (*step_function)(void *user, const struct run *runs, int count, int
 
 /* A network with the runs that train it. */
 struct experiment {
+  const char *device;
   const struct recipe *recipe;
   uint64_t seed;
   struct split text;
@@ -67,8 +68,8 @@ struct experiment {
 
 /* Makes context, model and a run for each method; `which` holds `count` indices into `methods`. An experiment that could not be
  * made is destroyed by experiment_destroy like any other. */
-bool experiment_create(struct experiment *out, const struct recipe *recipe, uint64_t seed, const struct split *text,
-                       const int *which, int count);
+bool experiment_create(struct experiment *out, const char *device, const struct recipe *recipe, uint64_t seed,
+                       const struct split *text, const int *which, int count);
 void experiment_destroy(struct experiment *experiment);
 
 /* Gives all runs the weights of a run of another experiment with the same network. */

@@ -1,4 +1,5 @@
-// The CUDA backend's flat passes on the emulation: the CPU's bits, whatever the optimizer, the types, the sizes and the alignment.
+// The CUDA backend's flat passes, on the emulation and on a device: the CPU's bits, whatever the optimizer, the types, the
+// sizes and the alignment.
 #include "backend/cuda/flat_passes.h"
 
 #include <doctest/doctest.h>
@@ -8,7 +9,7 @@
 #include <random>
 
 #include "backend/cuda/backend.h"
-#include "backend/cuda/emu/emulation.h"
+#include "cuda/tested_libraries.h"
 #include "kernels/numerics/float16.h"
 
 using namespace mpt;
@@ -20,7 +21,7 @@ void on(Backend& backend, F work) {
   backend.execute([](void* f) { (*static_cast<F*>(f))(); }, &work);
 }
 
-std::unique_ptr<Backend> emulated() { return cuda::make_backend(cuda::make_emulation()); }
+std::unique_ptr<Backend> tested() { return cuda::make_backend(test::make_tested_libraries()); }
 std::unique_ptr<Backend> cpu() {
   BackendOptions options;
   options.threads = 2;
@@ -244,7 +245,7 @@ void compare_updates(const Tensors& tensors, int32_t kind, Backend& device, Back
 }  // namespace
 
 TEST_CASE("flat passes: every optimizer's update and statistics have the CPU's bits, in all types") {
-  const std::unique_ptr<Backend> device = emulated(), host = cpu();
+  const std::unique_ptr<Backend> device = tested(), host = cpu();
   for (const int32_t kind : all_kinds)
     for (const Kind& types : all_types) {
       INFO("optimizer " << kind << " copy " << name_of(types.copy) << " master " << types.master);
@@ -253,7 +254,7 @@ TEST_CASE("flat passes: every optimizer's update and statistics have the CPU's b
 }
 
 TEST_CASE("flat passes: plain SGD keeps no moments") {
-  const std::unique_ptr<Backend> device = emulated(), host = cpu();
+  const std::unique_ptr<Backend> device = tested(), host = cpu();
   Tensors tensors = make_tensors(Kind{}, MPT_SGD);
   for (Tensor& t : tensors) t.bytes[moment1].clear(), t.bytes[moment2].clear(), t.bytes[average].clear();
   Placed there(*device, tensors), here(*host, tensors);
@@ -267,13 +268,13 @@ TEST_CASE("flat passes: plain SGD keeps no moments") {
 }
 
 TEST_CASE("flat passes: buffers of the user's that no 16-byte access may touch") {
-  const std::unique_ptr<Backend> device = emulated(), host = cpu();
+  const std::unique_ptr<Backend> device = tested(), host = cpu();
   for (const int32_t kind : {MPT_ADAMW, MPT_LAMB, MPT_NOVOGRAD})
     for (const int64_t off : {1, 2, 3}) compare_updates(make_tensors({.off = off}, kind), kind, *device, *host);
 }
 
 TEST_CASE("flat passes: the check's sums have the CPU's bits, with and without clipping by value") {
-  const std::unique_ptr<Backend> device = emulated(), host = cpu();
+  const std::unique_ptr<Backend> device = tested(), host = cpu();
   for (const Kind& types : all_types)
     for (const double clip : {0.0, 0.25}) {
       const Tensors tensors = make_tensors(types, MPT_ADAM);
@@ -290,7 +291,7 @@ TEST_CASE("flat passes: the check's sums have the CPU's bits, with and without c
 }
 
 TEST_CASE("flat passes: sums over more pieces than there are chains") {
-  const std::unique_ptr<Backend> device = emulated(), host = cpu();
+  const std::unique_ptr<Backend> device = tested(), host = cpu();
   std::mt19937 random(3);
   Tensors tensors;
   for (int64_t n = 0; n < 600; ++n) tensors.push_back(make_tensor(1 + n % 40, Kind{}, MPT_LAMB, random));
@@ -306,7 +307,7 @@ TEST_CASE("flat passes: sums over more pieces than there are chains") {
 }
 
 TEST_CASE("flat passes: non-finite gradients are counted and the first is told, wherever they are") {
-  const std::unique_ptr<Backend> device = emulated(), host = cpu();
+  const std::unique_ptr<Backend> device = tested(), host = cpu();
   const float inf = INFINITY;
   for (const Kind& types : {all_types[0], all_types[1], all_types[2]})
     for (const double clip : {0.0, 0.25})
@@ -333,7 +334,7 @@ TEST_CASE("flat passes: non-finite gradients are counted and the first is told, 
 }
 
 TEST_CASE("flat passes: weights beyond the range of 16 bits are counted and the first tensor is told") {
-  const std::unique_ptr<Backend> device = emulated(), host = cpu();
+  const std::unique_ptr<Backend> device = tested(), host = cpu();
   for (const DType type : {DType::f16, DType::bf16}) {
     Tensors tensors = make_tensors({type, type}, MPT_ADAMW);
     const float large = type == DType::f16 ? 70000.0f : 3.4028e38f;
@@ -351,10 +352,10 @@ TEST_CASE("flat passes: weights beyond the range of 16 bits are counted and the 
   }
 }
 
-// An emulated device, and passes over a store on it by a control of the test's.
+// A device, and passes over a store on it by a control of the test's.
 class Direct {
  public:
-  Direct() : Direct(cuda::make_emulation()) {}
+  Direct() : Direct(test::make_tested_libraries()) {}
   Backend& backend() { return *backend_; }
 
   // work(passes, tables, the control in device memory)
@@ -450,7 +451,7 @@ TEST_CASE("flat passes: averages begin as the weights are, before the first upda
 }
 
 TEST_CASE("flat passes: 16-bit copies and accumulators have the CPU's bits") {
-  const std::unique_ptr<Backend> device = emulated(), host = cpu();
+  const std::unique_ptr<Backend> device = tested(), host = cpu();
   for (const Kind& types : all_types)
     for (const int64_t off : {0, 1}) {
       Kind kind = types;
@@ -474,7 +475,7 @@ TEST_CASE("flat passes: 16-bit copies and accumulators have the CPU's bits") {
 }
 
 TEST_CASE("flat passes: what a store says is followed from call to call, and a copy of it goes its own way") {
-  const std::unique_ptr<Backend> device = emulated(), host = cpu();
+  const std::unique_ptr<Backend> device = tested(), host = cpu();
   const Tensors tensors = make_tensors(Kind{}, MPT_ADAMW);
   Placed there(*device, tensors), here(*host, tensors);
   const UpdateArgs args = update_args(MPT_ADAMW, 2);
@@ -500,7 +501,7 @@ TEST_CASE("flat passes: what a store says is followed from call to call, and a c
 }
 
 TEST_CASE("flat passes: tables keep their addresses and go to the device only when they differ") {
-  cuda::Libraries libraries = cuda::make_emulation();
+  cuda::Libraries libraries = test::make_tested_libraries();
   cuda::Device* lib = libraries.device.get();
   const std::unique_ptr<Backend> device = cuda::make_backend(std::move(libraries));
   Placed there(*device, make_tensors(Kind{}, MPT_ADAMW));

@@ -48,7 +48,7 @@ class ComparePrecisions(unittest.TestCase):
         out, report = self.report("--ablation", "none", "--steps", "6", "--seed", "3", *SMALL)
         self.assertEqual([run["name"] for run in report["runs"]], list(RUNS))
         self.assertEqual(report["ablations"], [])
-        self.assertIn("machine", report)
+        self.assertEqual(report["machine"]["device"], "cpu")
         self.assertIn("mpt", report["versions"])
         for run in report["runs"]:
             self.assertLessEqual(RUN_KEYS, run.keys())
@@ -109,6 +109,17 @@ class ComparePrecisions(unittest.TestCase):
             self.assertIn(says, err)
             self.assertEqual(err.count("\n"), 1)
 
+    def test_device(self):
+        """The network trains on the device that is named: in double arithmetic there are other roundings."""
+        arguments = ("--precision", "fp32", "--ablation", "none", "--steps", "3", *SMALL)
+        _, on_cpu = self.report(*arguments)
+        _, exact = self.report("--device", "reference", *arguments)
+        self.assertEqual(exact["machine"]["device"], "reference")
+        (a,), (b,) = (report["runs"] for report in (on_cpu, exact))
+        self.assertNotEqual(a["loss"], b["loss"])
+        for x, y in zip(a["loss"], b["loss"]):
+            self.assertAlmostEqual(x, y, delta=1e-4)
+
     def test_bad_input(self):
         (self.folder / "short.txt").write_text("x" * 169)
         # A tenth of the text must hold 16 bytes and one more.
@@ -126,6 +137,7 @@ class ComparePrecisions(unittest.TestCase):
         self.refused("--seed", "-1", says=["'-1'"])
         self.refused("--seed", says=["--seed"])
         self.refused("--colour", "red", says=["--colour"])
+        self.refused("--device", "tpu", says=["'tpu'", "cuda:0"])
         self.refused("--set", "width=0", says=["width=0"])
         self.refused("--set", "depth=3", says=["depth=3", "layers"])
         self.refused("--set", "width=10", "--set", "heads=4", says=["10", "4"])
@@ -134,7 +146,7 @@ class ComparePrecisions(unittest.TestCase):
     def test_help(self):
         status, out, err = support.run("compare_precisions", "--help", cwd=self.folder)
         self.assertEqual((status, err), (0, ""))
-        for option in ("--text", "--steps", "--seed", "--precision", "--ablation", "--set", "--out"):
+        for option in ("--text", "--steps", "--seed", "--precision", "--ablation", "--set", "--device", "--out"):
             self.assertIn(option, out)
 
 
