@@ -1,19 +1,19 @@
-/* The update alone: optimizer adamw|sgd fp32|fp16|bf16 [options]: 10 million parameters with gradients of one's own,
+/* The update alone: optimizer adamw|sgd fp32|fp16|bf16 [options]: parameters, 10 million unless --parameters says, with gradients of one's own,
  * through unscale, check, norm, update and 16-bit copy. Beside each step runs a STREAM-like triad (McCalpin 1995) on
  * the same number of threads, so that the memory traffic of the update can be told as a share of what the machine
- * moves. */
+ * moves; on a GPU it is a copy within its memory. */
 #include <math.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/device.h"
 #include "common/side.h"
 
 #define TENSORS 10
-#define ROWS 1000
-#define COLUMNS 1000
-#define PARAMETERS ((double)TENSORS * ROWS * COLUMNS)
+#define COLUMNS 1000 /* of each; the number of rows follows from the number of parameters */
+#define DEFAULT_PARAMETERS 1e7
 #define TRIAD_ELEMENTS (1 << 23) /* three arrays of 64 MB: more than caches hold */
 #define MAX_THREADS 256
 #define WARM_STEPS 2
@@ -68,6 +68,7 @@ struct session {
   mpt_optimizer *optimizer;
   mpt_scaler *scaler;
   int threads;
+  struct device *device; /* NULL: the CPU */
   struct side_results triad;
 };
 
@@ -87,28 +88,43 @@ static double update(void *user, int index) {
   return result.gradient_norm;
 }
 
-static void fill_gradients(mpt_params *params) {
+static uint32_t next_random(uint64_t *state) {
+  *state = *state * 6364136223846793005u + 1442695040888963407u;
+  return (uint32_t)(*state >> 33);
+}
+
+static void fill_gradient(const mpt_array *gradient, size_t count, uint64_t *state) {
+  for (size_t i = 0; i < count; ++i) {
+    const uint32_t random = next_random(state);
+    if (gradient->dtype == MPT_FLOAT32) {
+      ((float *)gradient->data)[i] = (float)random / 1073741824.0f - 1.0f;
+    } else {
+      /* Any sign and fraction; exponents from 2^-5 to 2^-1. */
+      const uint32_t bits = gradient->dtype == MPT_FLOAT16 ? (random & 0x83ffu) | ((10 + (random >> 16) % 5) << 10)
+                                                           : (random & 0x807fu) | ((122 + (random >> 16) % 5) << 7);
+      ((uint16_t *)gradient->data)[i] = (uint16_t)bits;
+    }
+  }
+}
+
+static void fill_gradients(mpt_params *params, int64_t rows, struct device *device) {
+  const size_t count = (size_t)rows * COLUMNS;
+  void *staging = device == NULL ? NULL : malloc(count * sizeof(float));
+  if (device != NULL && staging == NULL) abort();
   uint64_t state = 1;
   for (int t = 0; t < mpt_params_count(params); ++t) {
     mpt_array gradient;
     side_check(mpt_params_tensor(params, mpt_params_name(params, t), MPT_PART_GRADIENT, &gradient),
                "mpt_params_tensor");
-    for (size_t i = 0; i < (size_t)ROWS * COLUMNS; ++i) {
-      state = state * 6364136223846793005u + 1442695040888963407u;
-      const uint32_t random = (uint32_t)(state >> 33);
-      if (gradient.dtype == MPT_FLOAT32) {
-        ((float *)gradient.data)[i] = (float)random / 1073741824.0f - 1.0f;
-      } else {
-        /* Any sign and fraction; exponents from 2^-5 to 2^-1. */
-        const uint32_t bits = gradient.dtype == MPT_FLOAT16 ? (random & 0x83ffu) | ((10 + (random >> 16) % 5) << 10)
-                                                            : (random & 0x807fu) | ((122 + (random >> 16) % 5) << 7);
-        ((uint16_t *)gradient.data)[i] = (uint16_t)bits;
-      }
-    }
+    void *there = gradient.data;
+    if (device != NULL) gradient.data = staging;
+    fill_gradient(&gradient, count, &state);
+    if (device != NULL) device_copy_in(device, there, staging, count * mpt_dtype_size(gradient.dtype));
   }
+  free(staging);
 }
 
-static mpt_params *make_params(mpt_context *context, mpt_precision precision) {
+static mpt_params *make_params(mpt_context *context, mpt_precision precision, int64_t rows, struct device *device) {
   mpt_params_options options;
   mpt_params_options_init(&options, sizeof options);
   options.precision = precision;
@@ -122,11 +138,11 @@ static mpt_params *make_params(mpt_context *context, mpt_precision precision) {
   for (int t = 0; t < TENSORS; ++t) {
     char name[16];
     snprintf(name, sizeof name, "tensor%d", t);
-    const int64_t shape[] = {ROWS, COLUMNS};
+    const int64_t shape[] = {rows, COLUMNS};
     side_check(mpt_params_register(params, name, 2, shape, &random), "mpt_params_register");
   }
   side_check(mpt_params_allocate(params), "mpt_params_allocate");
-  fill_gradients(params);
+  fill_gradients(params, rows, device);
   return params;
 }
 
@@ -140,7 +156,10 @@ static double bytes_per_parameter(int adamw, mpt_precision precision) {
 static double triad_before(void *user, int index) {
   struct session *s = user;
   (void)index;
-  side_run(&s->triad, triad, &s->threads, 1);
+  if (s->device != NULL)
+    side_run(&s->triad, device_copy_step, s->device, 1);
+  else
+    side_run(&s->triad, triad, &s->threads, 1);
   return 0;
 }
 
@@ -170,13 +189,21 @@ int main(int argc, char **argv) {
     fprintf(stderr, "found %d threads, expected at most %d\n", s.threads, MAX_THREADS);
     return 2;
   }
+  const double wanted = options.parameters > 0 ? options.parameters : DEFAULT_PARAMETERS;
+  const int64_t rows = (int64_t)(wanted / (TENSORS * COLUMNS));
+  const double parameters = (double)rows * TENSORS * COLUMNS;
+  if (rows < 1) {
+    fprintf(stderr, "optimizer: found --parameters %g, expected at least %d\n", wanted, TENSORS * COLUMNS);
+    return 2;
+  }
+  if (strncmp(options.device, "cuda", 4) == 0) s.device = device_open(options.device);
   triad_a = malloc(TRIAD_ELEMENTS * sizeof(double));
   triad_b = malloc(TRIAD_ELEMENTS * sizeof(double));
   triad_c = malloc(TRIAD_ELEMENTS * sizeof(double));
   if (triad_a == NULL || triad_b == NULL || triad_c == NULL) abort();
   on_threads(fill_part, s.threads);
 
-  s.params = make_params(context, options.precision);
+  s.params = make_params(context, options.precision, rows, s.device);
   mpt_optimizer_options optimizer_options;
   mpt_optimizer_options_init_kind(&optimizer_options, sizeof optimizer_options, adamw ? MPT_ADAMW : MPT_SGD);
   optimizer_options.learning_rate = 1e-3;
@@ -196,13 +223,16 @@ int main(int argc, char **argv) {
 
   const int from = results.steps > WARM_STEPS ? WARM_STEPS : 0;
   const double bytes = bytes_per_parameter(adamw, options.precision);
-  const double update_rate = bytes * PARAMETERS / least(&results, from) * 1e-6;
-  const double triad_rate = 24.0 * TRIAD_ELEMENTS / least(&s.triad, from) * 1e-6;
-  side_print_results(&options, &results, WARM_STEPS, 1, PARAMETERS);
+  const double update_rate = bytes * parameters / least(&results, from) * 1e-6;
+  const double moved = s.device != NULL ? DEVICE_COPY_MOVES : 24.0 * TRIAD_ELEMENTS;
+  const double triad_rate = moved / least(&s.triad, from) * 1e-6;
+  const char *yardstick = s.device != NULL ? "copy" : "triad";
+  side_print_results(&options, &results, WARM_STEPS, 1, parameters);
   printf(
-      ", \"parameters\": %.0f, \"bytes_per_parameter\": %g, \"gb_per_s\": %.4g, \"triad_gb_per_s\": %.4g, "
-      "\"share_of_triad\": %.4g}\n",
-      PARAMETERS, bytes, update_rate, triad_rate, update_rate / triad_rate);
+      ", \"parameters\": %.0f, \"bytes_per_parameter\": %g, \"gb_per_s\": %.4g, \"%s_gb_per_s\": %.4g, "
+      "\"share_of_%s\": %.4g}\n",
+      parameters, bytes, update_rate, yardstick, triad_rate, yardstick, update_rate / triad_rate);
+  if (s.device != NULL) device_close(s.device);
 
   mpt_scaler_destroy(s.scaler);
   mpt_optimizer_destroy(s.optimizer);

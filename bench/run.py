@@ -21,6 +21,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PRECISIONS = ("fp32", "fp16", "bf16")
 WORKLOADS = ("mlp", "gpt", "optimizer")
+GPU_WORKLOADS = ("gpt2-124m",)
+# Sides that need the GPU's memory for themselves: one after another, not by turns.
+APART = ("gpt2-124m",)
+GPT2 = {"context": 1024, "width": 768, "layers": 12, "vocabulary": 50304}
+MATMUL_SIZE = 8192
 BYTE_CLASSES = ("master", "copy16", "gradients", "optimizer", "activations", "scratch")
 SLOW_MS = 4000  # a peer that takes longer for a step does one step in each of SLOW_ROUNDS rounds
 SLOW_ROUNDS = 3
@@ -34,8 +39,8 @@ class Failure(Exception):
 class Side:
     """A process that does steps when it is told to."""
 
-    def __init__(self, argv, workload, precision, peer):
-        self.workload, self.precision, self.peer = workload, precision, peer
+    def __init__(self, argv, workload, precision, peer, compiled=False):
+        self.workload, self.precision, self.peer, self.compiled = workload, precision, peer, compiled
         self.rounds = []
         self.losses = []
         self.process = subprocess.Popen([str(argument) for argument in argv], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -111,28 +116,54 @@ def default_text(folder):
     return text
 
 
-def start_sides(workload, options, build, python, folder):
-    sides = []
-    program, name = ("optimizer", workload.split("-")[1]) if "-" in workload else ("training", workload)
-    common = ["--threads", options.threads, "--device", options.device]
+def on_gpu(options):
+    return options.device.startswith("cuda")
+
+
+def side_makers(workload, options, build, python, folder):
+    """What starts each side."""
+    makers = []
+    program, name = ("optimizer", workload.split("-")[1]) if workload.startswith("optimizer-") else ("training", workload)
+    chosen = ["--batch", options.batch] if options.batch and program == "training" else []
+    chosen += ["--parameters", options.parameters] if options.parameters and program == "optimizer" else []
+    common = ["--threads", options.threads, "--device", options.device, *chosen]
     if workload == "gpt":
         common += ["--text", options.text or default_text(folder)]
+
+    def add(argv, precision, peer, compiled=False):
+        makers.append(lambda: Side(argv, workload, precision, peer, compiled))
+
     for index, precision in enumerate(options.precision):
         extra = ["--export", folder] if index == 0 and program == "training" else []
-        sides.append(Side([build / "bench" / program, name, precision, *common, *extra], workload, precision, False))
+        add([build / "bench" / program, name, precision, *common, *extra], precision, False)
         if program == "optimizer" and precision != "fp32":
             continue  # PyTorch updates no 16-bit copies
         if python:
-            argv = [python, ROOT / "bench/peer_torch.py", name, precision, options.threads, folder]
-            sides.append(Side(argv, workload, precision, True))
-    return sides
+            argv = [python, ROOT / "bench/peer_torch.py", name, precision, options.threads, folder, "--device", options.device,
+                    *chosen]
+            add(argv, precision, True)
+            if on_gpu(options) and program == "training" and precision != "fp32":
+                add([*argv, "--compile"], precision, True, True)
+    return makers
+
+
+def steps_of_round(side, options):
+    return max(1, min(options.max_steps, round(options.seconds * 1e3 / side.step_ms)))
 
 
 def measure(workload, options, build, python):
+    sides = []
     with tempfile.TemporaryDirectory() as folder:
-        sides = start_sides(workload, options, build, python, Path(folder))
         try:
-            steps = max(1, min(options.max_steps, round(options.seconds * 1e3 / sides[0].step_ms)))
+            for start in side_makers(workload, options, build, python, Path(folder)):
+                sides.append(start())
+                if workload in APART and on_gpu(options):
+                    for _ in range(options.rounds):
+                        sides[-1].run(steps_of_round(sides[0], options))
+                    sides[-1].end()
+            if workload in APART and on_gpu(options):
+                return sides
+            steps = steps_of_round(sides[0], options)
             for round_index in range(options.rounds):
                 # Every other round backwards, so that no side always follows the same one.
                 for side in sides if round_index % 2 == 0 else reversed(sides):
@@ -150,18 +181,57 @@ def measure(workload, options, build, python):
     return sides
 
 
-def find(sides, precision, peer):
-    return next((side for side in sides if side.precision == precision and side.peer == peer), None)
+def measure_matmul(options, python):
+    """TFLOP/s of a large BF16 matrix multiply on the same device, by PyTorch; None without it."""
+    if not python or not on_gpu(options):
+        return None
+    code = f"""
+import torch
+a, b = (torch.randn({MATMUL_SIZE}, {MATMUL_SIZE}, device="{options.device}", dtype=torch.bfloat16) for _ in range(2))
+times = []
+for i in range(13):
+    begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    begin.record(); a @ b; end.record(); end.synchronize()
+    times.append(begin.elapsed_time(end))
+print(2 * {MATMUL_SIZE}**3 / sorted(times[3:])[5] * 1e-9)
+"""
+    done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=False)
+    return float(done.stdout) if done.returncode == 0 else None
 
 
-def records_of(sides):
+def add_rates(record, matmul):
+    """Of GPT-2: tokens and floating-point operations a second. 6 operations for each weight of a matrix multiply and token,
+    12 L T C for attention's (forward and backward, all T x T products counted), as PaLM's appendix B counts them."""
+    if record["workload"] != "gpt2-124m":
+        return
+    tokens = record["batch"] * GPT2["context"]
+    weights = 12 * GPT2["layers"] * GPT2["width"] ** 2 + GPT2["width"] * GPT2["vocabulary"]
+    each = 6 * weights + 12 * GPT2["layers"] * GPT2["context"] * GPT2["width"]
+    record["tokens_per_s"] = tokens * 1e3 / record["ms_median"]
+    record["model_tflops"] = tokens * each / record["ms_median"] * 1e-9
+    if matmul:
+        record["matmul_tflops"], record["share_of_matmul"] = matmul, record["model_tflops"] / matmul
+
+
+def find(sides, precision, peer, compiled=False):
+    return next((side for side in sides if (side.precision, side.peer, side.compiled) == (precision, peer, compiled)), None)
+
+
+def records_of(sides, matmul=None):
     """One JSON object a side. An own side's ratio is to the peer in the same precision."""
     records = []
     for side in sides:
         record = dict(side.result, workload=side.workload)
+        add_rates(record, matmul)
         if not side.peer:
             against_peer = ratio_of(side, find(sides, side.precision, True))
             against_fp32 = ratio_of(side, find(sides, "fp32", False)) if side.precision != "fp32" else None
+            compiled = ratio_of(side, find(sides, side.precision, True, True))
+            if compiled:
+                record["ratio_compiled"] = compiled["ratio"]
+                record["ratio_compiled_spread"] = [compiled["least"], compiled["greatest"]]
+            if record.get("device") != "cpu" and record.get("bytes"):
+                record["device_bytes"] = record["bytes"]["total"]
             record["ratio"] = against_peer and against_peer["ratio"]
             record["ratio_spread"] = against_peer and [against_peer["least"], against_peer["greatest"]]
             record["ratio_own_fp32"] = against_fp32 and against_fp32["ratio"]
@@ -189,13 +259,14 @@ def print_table(rows):
 def show(workload, sides, records):
     print(f"\n{workload}: batch {records[0]['batch']}, {records[0]['threads']} threads")
     if workload.startswith("optimizer"):
-        rows = [("side", "precision", "ms", "min", "max", "to the peer", "B/parameter", "GB/s", "triad GB/s", "of the triad")]
+        yardstick = "copy" if any("copy_gb_per_s" in r for r in records) else "triad"
+        rows = [("side", "precision", "ms", "min", "max", "to the peer", "B/parameter", "GB/s", f"{yardstick} GB/s", f"of the {yardstick}")]
         for side, r in zip(sides, records):
             rows.append((side.name if side.peer else "libmpt", side.precision, f"{r['ms_median']:.2f}", f"{r['ms_min']:.2f}",
                          f"{r['ms_max']:.2f}", spread(r.get("ratio"), r.get("ratio_spread")),
                          *(f"{r[key]:.4g}" if key in r else ""
-                           for key in ("bytes_per_parameter", "gb_per_s", "triad_gb_per_s")),
-                         f"{100 * r['share_of_triad']:.0f} %" if "share_of_triad" in r else ""))
+                           for key in ("bytes_per_parameter", "gb_per_s", f"{yardstick}_gb_per_s")),
+                         f"{100 * r[f'share_of_{yardstick}']:.0f} %" if f"share_of_{yardstick}" in r else ""))
         print_table(rows)
         return
     # Losses after the same number of steps: both sides train, and train the same.
@@ -209,6 +280,15 @@ def show(workload, sides, records):
                      spread(r.get("ratio_own_fp32"), r.get("ratio_own_fp32_spread")), f"{r['loss_first']:.4f}",
                      f"{side.losses[common - 1]:.4f}", megabytes(plan and plan["total"]),
                      megabytes(plan and plan["activations"] + plan["scratch"]), megabytes(r["resident_bytes"])))
+    print_table(rows)
+    if all(r["device"] == "cpu" for r in records):
+        return
+    rows = [("side", "precision", "to the compiled peer", "device MB", "tokens/s", "model TFLOP/s", "of a matrix multiply")]
+    for side, r in zip(sides, records):
+        rows.append((side.name if side.peer else "libmpt", side.precision,
+                     spread(r.get("ratio_compiled"), r.get("ratio_compiled_spread")), megabytes(r.get("device_bytes")),
+                     *(f"{r[key]:.5g}" if key in r else "" for key in ("tokens_per_s", "model_tflops")),
+                     f"{100 * r['share_of_matmul']:.0f} %" if "share_of_matmul" in r else ""))
     print_table(rows)
 
 
@@ -256,12 +336,15 @@ def measure_start(options, build):
 
 def parse():
     parser = argparse.ArgumentParser(prog="./dev bench", description="Measures workloads; compares them with PyTorch.")
-    parser.add_argument("workloads", nargs="*", default=list(WORKLOADS), metavar="WORKLOAD", help=", ".join(WORKLOADS))
+    parser.add_argument("workloads", nargs="*", default=list(WORKLOADS), metavar="WORKLOAD",
+                        help=f"{', '.join(WORKLOADS)}; on a GPU also {', '.join(GPU_WORKLOADS)}")
     parser.add_argument("--peers", action="store_true", help="measure PyTorch beside libmpt")
     parser.add_argument("--peer-python", help="a Python that has PyTorch (default: this one)")
     parser.add_argument("--precision", default=",".join(PRECISIONS), help="comma-separated; default all")
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)), help="default: one per core")
-    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda:0; default: %(default)s")
+    parser.add_argument("--batch", type=int, default=0, help="examples a step of training; default: the workload's own")
+    parser.add_argument("--parameters", type=float, default=0, help="of the optimizer's update, as 124e6; default: 10 million")
     parser.add_argument("--text", help="file for gpt to train on; default: sources of Python's standard library")
     parser.add_argument("--json", help="file that gets one JSON object a line")
     parser.add_argument("--plan", metavar="BATCHES", help="measure nothing: plan the memory of mlp and gpt at these batches, "
@@ -272,7 +355,7 @@ def parse():
     parser.add_argument("--build", help="build folder; default: build/release")
     options = parser.parse_args()
     options.precision = options.precision.split(",")
-    for given, known in ((options.workloads, WORKLOADS), (options.precision, PRECISIONS)):
+    for given, known in ((options.workloads, WORKLOADS + GPU_WORKLOADS), (options.precision, PRECISIONS)):
         for one in given:
             if one not in known:
                 parser.error(f"found {one}, expected one of {', '.join(known)}")
@@ -301,7 +384,7 @@ def main():
         names = [name for one in options.workloads for name in parts.get(one, [one])]
         for workload in names:
             sides = measure(workload, options, build, python)
-            measured = records_of(sides)
+            measured = records_of(sides, measure_matmul(options, python) if workload in GPU_WORKLOADS else None)
             show(workload, sides, measured)
             records += measured
     if options.json:

@@ -1,4 +1,4 @@
-/* One training workload in one precision: training mlp|gpt fp32|fp16|bf16 [options]; common/side.h tells what it
+/* One training workload in one precision: training mlp|gpt|gpt2-124m fp32|fp16|bf16 [options]; common/side.h tells what it
  * prints. */
 #include <stdio.h>
 #include <string.h>
@@ -81,7 +81,7 @@ int main(int argc, char **argv) {
     return 0;
   }
 
-  struct session s = {.workload = workload_of(options.workload, options.text)};
+  struct session s = {.workload = workload_of(options.workload, options.batch, options.text)};
   uint64_t resident_before, resident_now, resident_peak;
   side_resident(&resident_before, &resident_peak);
   mpt_model *model;

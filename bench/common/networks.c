@@ -10,11 +10,10 @@
 #define MLP_CLASSES 10
 
 #define GPT_BATCH 16
-#define GPT_CONTEXT 128
-#define GPT_WIDTH 256
-#define GPT_LAYERS 4
-#define GPT_HEADS 4
-#define GPT_BYTES 256
+#define GPT_BATCHES 64
+/* GPT-2 small (Radford et al. 2019), its vocabulary filled up to a multiple of 128. */
+#define GPT2_BATCH 32
+#define GPT2_BATCHES 4
 
 static uint32_t next_random(uint64_t *state) {
   *state = *state * 6364136223846793005u + 1442695040888963407u;
@@ -38,17 +37,18 @@ static mpt_tensor build_mlp(mpt_model *model, const struct workload *workload) {
   return mpt_cross_entropy(model, mpt_linear(model, "fc3", h, MLP_CLASSES, NULL), y, NULL);
 }
 
-static mpt_tensor block(mpt_model *model, int index, mpt_tensor x, const mpt_linear_options *linear) {
+static mpt_tensor block(mpt_model *model, const struct workload *workload, int index, mpt_tensor x,
+                        const mpt_linear_options *linear) {
   mpt_attention_options attention;
   mpt_attention_options_init(&attention, sizeof attention);
   attention.causal = 1;
   char name[32];
 #define NAME(part) (snprintf(name, sizeof name, "block%d." part, index), name)
   mpt_tensor h = mpt_layer_norm(model, NAME("norm1"), x, NULL);
-  x = mpt_add(model, x, mpt_multi_head_attention(model, NAME("attn"), h, GPT_HEADS, &attention, linear));
+  x = mpt_add(model, x, mpt_multi_head_attention(model, NAME("attn"), h, workload->heads, &attention, linear));
   h = mpt_layer_norm(model, NAME("norm2"), x, NULL);
-  h = mpt_gelu_tanh(model, mpt_linear(model, NAME("fc1"), h, 4 * GPT_WIDTH, linear));
-  return mpt_add(model, x, mpt_linear(model, NAME("fc2"), h, GPT_WIDTH, linear));
+  h = mpt_gelu_tanh(model, mpt_linear(model, NAME("fc1"), h, 4 * workload->width, linear));
+  return mpt_add(model, x, mpt_linear(model, NAME("fc2"), h, workload->width, linear));
 #undef NAME
 }
 
@@ -67,17 +67,17 @@ static mpt_tensor build_gpt(mpt_model *model, const struct workload *workload) {
   mpt_param_options_init(&position, sizeof position);
   position.initializer = MPT_INIT_NORMAL;
   position.b = 0.02;
-  const int64_t position_shape[] = {GPT_CONTEXT, GPT_WIDTH};
+  const int64_t position_shape[] = {workload->context, workload->width};
 
-  mpt_tensor h = mpt_embedding(model, "byte", x, GPT_BYTES, GPT_WIDTH, &embedding);
+  mpt_tensor h = mpt_embedding(model, "byte", x, workload->vocabulary, workload->width, &embedding);
   h = mpt_add(model, h, mpt_param(model, "position.weight", 2, position_shape, &position));
-  for (int i = 0; i < GPT_LAYERS; ++i) h = block(model, i, h, &linear);
+  for (int i = 0; i < workload->layers; ++i) h = block(model, workload, i, h, &linear);
   h = mpt_layer_norm(model, "norm", h, NULL);
   linear.bias = 0;
-  return mpt_cross_entropy(model, mpt_linear(model, "head", h, GPT_BYTES, &linear), y, NULL);
+  return mpt_cross_entropy(model, mpt_linear(model, "head", h, workload->vocabulary, &linear), y, NULL);
 }
 
-static unsigned char *read_text(const char *path, long *size) {
+static unsigned char *read_text(const char *path, int context, long *size) {
   FILE *file = path == NULL ? NULL : fopen(path, "rb");
   if (file == NULL) {
     fprintf(stderr, "gpt: found no readable text file %s, expected one by --text FILE\n", path == NULL ? "" : path);
@@ -86,8 +86,8 @@ static unsigned char *read_text(const char *path, long *size) {
   fseek(file, 0, SEEK_END);
   *size = ftell(file);
   rewind(file);
-  if (*size <= GPT_CONTEXT) {
-    fprintf(stderr, "gpt: found a text of %ld bytes, expected more than %d\n", *size, GPT_CONTEXT);
+  if (*size <= context) {
+    fprintf(stderr, "gpt: found a text of %ld bytes, expected more than %d\n", *size, context);
     exit(1);
   }
   unsigned char *text = allocate((size_t)*size);
@@ -123,49 +123,75 @@ static void fill_mlp(struct workload *w) {
   w->x = x;
 }
 
-static struct workload gpt(int batch) {
+static struct workload gpt_of(int batch, int batches, int context, int width, int layers, int heads, int vocabulary) {
   struct workload w = {0};
-  w.batch = batch > 0 ? batch : GPT_BATCH;
+  w.context = context;
+  w.width = width;
+  w.layers = layers;
+  w.heads = heads;
+  w.vocabulary = vocabulary;
+  w.batch = batch;
   w.x_dtype = MPT_INT32;
   w.x_rank = w.y_rank = 2;
-  w.x_shape[0] = w.y_shape[0] = w.batch;
-  w.x_shape[1] = w.y_shape[1] = GPT_CONTEXT;
-  w.batches = 64;
+  w.x_shape[0] = w.y_shape[0] = batch;
+  w.x_shape[1] = w.y_shape[1] = context;
+  w.batches = batches;
   w.build = build_gpt;
   return w;
 }
 
-static void fill_gpt(struct workload *w, const char *path) {
+/* Windows of a text of bytes, and what follows each byte. */
+static void fill_from_text(struct workload *w, const char *path) {
   long size = 0;
-  unsigned char *text = read_text(path, &size);
-  const size_t elements = (size_t)(w->batches * workload_x_elements(w));
+  unsigned char *text = read_text(path, w->context, &size);
+  const size_t elements = (size_t)(w->batches * workload_x_elements(w)), context = (size_t)w->context;
   int32_t *x = allocate(elements * sizeof(int32_t));
   w->y = allocate(elements * sizeof(int32_t));
   uint64_t state = 1;
-  for (size_t row = 0; row < elements / GPT_CONTEXT; ++row) {
-    const long begin = (long)(next_random(&state) % (uint32_t)(size - GPT_CONTEXT));
-    for (int i = 0; i < GPT_CONTEXT; ++i) {
-      x[row * GPT_CONTEXT + (size_t)i] = text[begin + i];
-      w->y[row * GPT_CONTEXT + (size_t)i] = text[begin + i + 1];
+  for (size_t row = 0; row < elements / context; ++row) {
+    const long begin = (long)(next_random(&state) % (uint32_t)(size - w->context));
+    for (size_t i = 0; i < context; ++i) {
+      x[row * context + i] = text[begin + (long)i];
+      w->y[row * context + i] = text[begin + (long)i + 1];
     }
   }
   free(text);
   w->x = x;
 }
 
+/* Uniform over the vocabulary; each row's labels are its tokens, one place on. */
+static void fill_with_tokens(struct workload *w) {
+  const size_t elements = (size_t)(w->batches * workload_x_elements(w)), context = (size_t)w->context;
+  int32_t *x = allocate(elements * sizeof(int32_t));
+  w->y = allocate(elements * sizeof(int32_t));
+  uint64_t state = 1;
+  for (size_t row = 0; row < elements; row += context) {
+    int32_t token = (int32_t)(next_random(&state) % (uint32_t)w->vocabulary);
+    for (size_t i = row; i < row + context; ++i) {
+      x[i] = token;
+      w->y[i] = token = (int32_t)(next_random(&state) % (uint32_t)w->vocabulary);
+    }
+  }
+  w->x = x;
+}
+
 struct workload workload_network(const char *name, int batch) {
   if (strcmp(name, "mlp") == 0) return mlp(batch);
-  if (strcmp(name, "gpt") == 0) return gpt(batch);
-  fprintf(stderr, "found the workload %s, expected mlp or gpt\n", name);
+  if (strcmp(name, "gpt") == 0) return gpt_of(batch > 0 ? batch : GPT_BATCH, GPT_BATCHES, 128, 256, 4, 4, 256);
+  if (strcmp(name, "gpt2-124m") == 0)
+    return gpt_of(batch > 0 ? batch : GPT2_BATCH, GPT2_BATCHES, 1024, 768, 12, 12, 50304);
+  fprintf(stderr, "found the workload %s, expected mlp, gpt or gpt2-124m\n", name);
   exit(2);
 }
 
-struct workload workload_of(const char *name, const char *text) {
-  struct workload w = workload_network(name, 0);
-  if (w.build == build_gpt)
-    fill_gpt(&w, text);
-  else
+struct workload workload_of(const char *name, int batch, const char *text) {
+  struct workload w = workload_network(name, batch);
+  if (w.build == build_mlp)
     fill_mlp(&w);
+  else if (w.vocabulary == 256)
+    fill_from_text(&w, text);
+  else
+    fill_with_tokens(&w);
   return w;
 }
 

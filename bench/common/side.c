@@ -12,7 +12,7 @@
 static void usage(const char *program) {
   fprintf(stderr,
           "usage: %s WORKLOAD fp32|fp16|bf16 [--threads N] [--device D] [--text FILE] [--export FOLDER] "
-          "[--batch N]\n",
+          "[--batch N] [--parameters N]\n",
           program);
   exit(2);
 }
@@ -43,6 +43,8 @@ struct side_options side_options_of(int argc, char **argv) {
       o.export_to = argv[i + 1];
     else if (strcmp(argv[i], "--batch") == 0)
       o.batch = atoi(argv[i + 1]);
+    else if (strcmp(argv[i], "--parameters") == 0)
+      o.parameters = atof(argv[i + 1]);
     else
       usage(argv[0]);
   }

@@ -19,10 +19,11 @@ struct side_options {
   const char *text;      /* file with the text to train on, or NULL */
   const char *export_to; /* folder that gets the initial weights and the batches, or NULL */
   int batch;             /* examples a step; 0: the workload's own */
+  double parameters;     /* of the optimizer's update; 0: its own number */
 };
 
-/* Reads WORKLOAD PRECISION [--threads N] [--device D] [--text FILE] [--export FOLDER] [--batch N]; a mistake ends the
- * program with a message. */
+/* Reads WORKLOAD PRECISION [--threads N] [--device D] [--text FILE] [--export FOLDER] [--batch N]
+ * [--parameters N]; a mistake ends the program with a message. */
 struct side_options side_options_of(int argc, char **argv);
 
 /* Exits with the library's message unless `status` is MPT_OK. */

@@ -105,9 +105,8 @@ bool parse_arguments(struct arguments *out, int argc, char **argv) {
       out->help = true;
       return true;
     }
-    static const char *const known[] = {"--text",      "--pretrain-text", "--steps", "--seed",
-                                        "--precision", "--ablation",      "--set",   "--out",
-                                        "--device"};
+    static const char *const known[] = {"--text",     "--pretrain-text", "--steps", "--seed",  "--precision",
+                                        "--ablation", "--set",           "--out",   "--device"};
     bool found = false;
     for (size_t k = 0; k < sizeof known / sizeof *known; ++k) found = found || strcmp(option, known[k]) == 0;
     if (!found) return fail("found '%s', which is no option; --help lists them", option);
