@@ -9,7 +9,16 @@ import sys
 from pathlib import Path
 
 import gpu_stages
-from gpu_machine import ROOT, Missing, cmake_options, find_gpu, find_libraries, find_nvcc, find_torch_python, make_kit
+from gpu_machine import (
+    ROOT,
+    Missing,
+    cmake_options,
+    find_gpu,
+    find_libraries,
+    find_nvcc,
+    find_torch_python,
+    make_kit,
+)
 from gpu_run import FAILED, PASSED, SKIPPED, Run
 
 BUILD = ROOT / "build/gpu"

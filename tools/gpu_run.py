@@ -69,7 +69,7 @@ class Run:
         first = len(self.results)
         try:
             steps = steps() if callable(steps) else steps
-        except Exception as error:  # the other stages may yet tell something
+        except Exception as error:  # noqa: BLE001 - the other stages may yet tell something
             self.add(Result(Step(f"{name}: preparing", ["./dev", "gpu", "--stage", name]), name, FAILED, 0, str(error)), "")
             return False
         with ThreadPoolExecutor(jobs) as pool:
@@ -98,7 +98,7 @@ class Run:
                 result.figures = step.judge(output) or []
             except Wrong as wrong:
                 result.outcome, result.reason = FAILED, str(wrong)
-            except Exception as error:  # output that a judge does not understand
+            except Exception as error:  # noqa: BLE001 - output that a judge does not understand
                 result.outcome, result.reason = FAILED, f"its output was not understood: {type(error).__name__}: {error}"
         self.add(result, output)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tools"))
 
-import gpu  # noqa: E402
-import gpu_machine  # noqa: E402
-import gpu_run  # noqa: E402
-import gpu_stages  # noqa: E402
+import gpu
+import gpu_machine
+import gpu_run
+import gpu_stages
 
 
 class InFolder(unittest.TestCase):
