@@ -8,6 +8,9 @@
 
 namespace mpt {
 
+// Instead of a device's index: a backend that plans and runs nothing, and needs no driver.
+constexpr int cuda_planning = -1;
+
 struct CudaEntry {
   uint32_t struct_size;
   const char* version;  // MPT_VERSION_* of its build

@@ -51,6 +51,7 @@ void register_device(const char* name, MakeBackend* make) {
 
 std::unique_ptr<Backend> make_backend(const std::string& device, const BackendOptions& options) {
   if (device == "null") return make_null_backend(make_cpu_backend(options));
+  if (device == "null:cuda") return make_null_backend(make_cuda_backend(options, cuda_planning));
   if (device.rfind("null:", 0) == 0 && device.rfind("null:null", 0) != 0)
     return make_null_backend(make_backend(device.substr(device.find(':') + 1), options));
   const std::string name = device.substr(0, device.find(':'));

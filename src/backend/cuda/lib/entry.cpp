@@ -13,6 +13,7 @@ namespace mpt {
 namespace {
 
 std::unique_ptr<Backend> create(const BackendOptions& options, int device) {
+  if (device == cuda_planning) return cuda::make_backend(cuda::make_planning());
   const int count = cuda::count_cuda_devices();
   if (count == 0) fail(MPT_ERROR_UNSUPPORTED, "there is a CUDA driver, but no CUDA device");
   if (device >= count)
