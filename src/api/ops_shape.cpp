@@ -120,6 +120,10 @@ mpt_tensor mpt_pad(mpt_model* model, mpt_tensor x, int32_t axis, int64_t before,
                        static_cast<long long>(before), static_cast<long long>(after));
     MPT_CHECK_ARGUMENT(std::isinf(value) || std::isfinite(static_cast<float>(value)),
                        "value is %g, expected a number within float32 or an infinity", value);
+    const mpt::DType dtype = graph.value(x).dtype;
+    const double low = dtype == mpt::DType::u8 ? 0 : INT32_MIN, high = dtype == mpt::DType::u8 ? 255 : INT32_MAX;
+    MPT_CHECK_ARGUMENT(mpt::is_float(dtype) || (value >= low && value <= high && value == std::trunc(value)),
+                       "value is %g, expected an integer that %s holds", value, mpt::name_of(dtype));
     return graph.apply(OpKind::pad, "", mpt::PadAttrs{axis, before, after, value}, {x});
   });
 }

@@ -59,18 +59,28 @@ std::optional<Range> range_of(const Graph& graph, const Node& node, std::size_t 
   return std::nullopt;
 }
 
-// Checks `value` (an integer input, or something of the same elements) against all that reads it.
-void check_range(const Graph& graph, ValueId value, const int32_t* elements, int64_t count, const std::string& name) {
+// Whether a node's output is made of elements of its input at `position`.
+bool passes_on(const Node& node, std::size_t position) {
+  return op_def(node.kind).op_class == OpClass::shape || (node.kind == OpKind::gather && position == 0);
+}
+
+// Checks `value` (an integer input or constant, or something made of its elements) against all that reads it.
+void check_range(const Graph& graph, ValueId value, const int32_t* elements, int64_t count, const std::string& who) {
   for (const Node& node : graph.nodes)
     for (std::size_t i = 0; i < node.inputs.size(); ++i) {
       if (node.inputs[i] != value) continue;
-      if (!node.outputs.empty() && op_def(node.kind).op_class == OpClass::shape && node.outputs[0] != none)
-        check_range(graph, node.outputs[0], elements, count, name);
+      if (passes_on(node, i) && !node.outputs.empty() && node.outputs[0] != none) {
+        check_range(graph, node.outputs[0], elements, count, who);
+        if (node.kind == OpKind::pad) {
+          const auto added = static_cast<int32_t>(std::get<PadAttrs>(node.attrs).value);
+          check_range(graph, node.outputs[0], &added, 1, "padding '" + node.name + "'");
+        }
+      }
       const std::optional<Range> range = range_of(graph, node, i);
       if (!range) continue;
       for (int64_t e = 0; e < count; ++e)
         if ((elements[e] < 0 || elements[e] >= range->end) && !(range->also && elements[e] == *range->also))
-          fail(MPT_ERROR_INVALID_ARGUMENT, "input '%s': element %lld is %d, expected 0 to %lld for '%s'", name.c_str(),
+          fail(MPT_ERROR_INVALID_ARGUMENT, "%s: element %lld is %d, expected 0 to %lld for '%s'", who.c_str(),
                static_cast<long long>(e), elements[e], static_cast<long long>(range->end - 1), range->reader.c_str());
     }
 }
@@ -109,6 +119,13 @@ Sizes bind_sizes(const Graph& model, const Backend& backend, const mpt_array* in
     MPT_CHECK_ARGUMENT(fits, "input %s: found shape %s", model.describe(input->value).c_str(), found.text().c_str());
   }
   return sizes;
+}
+
+void check_constants(const Graph& graph) {
+  for (const ConstantInfo& constant : graph.constants)
+    if (constant.value != none && !constant.integers.empty())
+      check_range(graph, constant.value, constant.integers.data(), static_cast<int64_t>(constant.integers.size()),
+                  "constant '" + graph.value(constant.value).name + "'");
 }
 
 void check_inputs_complete(const Plan& plan, const mpt_array* inputs, int32_t n_inputs, bool strict) {
@@ -184,7 +201,8 @@ void stage_inputs(const Plan& plan, Backend& backend, const mpt_array* inputs, i
     else
       read_array(array, value.dtype, target.data(), "input '" + value.name + "'");
     if (value.dtype == DType::i32)
-      check_range(graph, input.value, static_cast<const int32_t*>(target.data()), value.shape.elements(), value.name);
+      check_range(graph, input.value, static_cast<const int32_t*>(target.data()), value.shape.elements(),
+                  "input '" + value.name + "'");
     target.send();
   }
 }

@@ -14,6 +14,9 @@ using Sizes = std::map<std::string, int64_t>;
 // unknown or repeated name, a shape or dtype that doesn't fit, two sizes for one name, or a size of 0.
 Sizes bind_sizes(const Graph& model, const Backend& backend, const mpt_array* inputs, int32_t n_inputs);
 
+// Throws INVALID_ARGUMENT for a constant with a label or index outside of what it picks from.
+void check_constants(const Graph& graph);
+
 // Throws INVALID_ARGUMENT if the plan needs an input that was not given, or (strict) if one was given that it doesn't need.
 void check_inputs_complete(const Plan& plan, const mpt_array* inputs, int32_t n_inputs, bool strict);
 

@@ -12,6 +12,7 @@
 #include "passes/precision.h"
 #include "passes/recompute.h"
 #include "runtime/host_array.h"
+#include "runtime/inputs.h"
 
 namespace mpt {
 
@@ -100,6 +101,7 @@ void Plan::prepare_kernels(std::vector<uint64_t>* scratch) {
 }
 
 void Plan::store_constants() {
+  check_constants(graph_);
   constant_offset_.assign(graph_.values.size(), 0);
   uint64_t bytes = 0;
   for (std::size_t v = 1; v < graph_.values.size(); ++v) {
