@@ -60,7 +60,7 @@ __device__ __forceinline__ void load_vector(const void* tensor, Element type, in
   if (type == Element::f32) {
     const float* at = static_cast<const float*>(tensor) + i;
     const Words4 low = load_words(at), high = load_words(at + 4);
-  MPT_UNROLL
+    MPT_UNROLL
     for (int j = 0; j < 4; ++j) {
       x[j] = float_of(low.v[j]);
       x[j + 4] = float_of(high.v[j]);

@@ -22,7 +22,7 @@ struct StepRules {
 
 // What does, and is carried from one step to the next.
 struct StepState {
-  StepVars vars{};          // of the pass that runs
+  StepVars vars{};  // of the pass that runs
   ScalerNumbers scaler;
   uint64_t applied = 0;     // updates of this optimizer
   double base_rate = 0;     // learning rate before the schedule

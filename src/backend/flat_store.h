@@ -42,9 +42,9 @@ struct FlatStore {
   };
 
   std::vector<Segment> segments;
-  std::vector<Piece> pieces;              // of all segments, in order
-  mutable std::vector<Partial> partials;  // one for each piece
-  mutable std::vector<float> factors;     // one for each segment: trust ratios and the like
+  std::vector<Piece> pieces;                    // of all segments, in order
+  mutable std::vector<Partial> partials;        // one for each piece
+  mutable std::vector<float> factors;           // one for each segment: trust ratios and the like
   mutable std::shared_ptr<void> device_tables;  // what a backend with memory of its own keeps of it there
 
   // To be called once the segments and their counts are complete.

@@ -19,7 +19,7 @@ struct StepWork {
   DType loss_dtype = DType::f32;
   const FlatStore* store = nullptr;  // outlives the program; its segments may change between runs
   OptimizerHyper hyper;
-  bool update = true;    // false: a micro-step that is not the last
+  bool update = true;  // false: a micro-step that is not the last
   bool averages = false;
   bool recorded = true;  // as one launch; else kernel by kernel
 };

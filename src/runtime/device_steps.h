@@ -40,9 +40,9 @@ class DeviceSteps final : public StateSource {
   std::unique_ptr<StepEngine> engine_;
   std::shared_ptr<Optimizer> optimizer_;
   std::shared_ptr<Scaler> scaler_;
-  StepState state_;  // as it was when host and device agreed
-  bool agreed_ = false;  // the device has the host's state
-  bool ahead_ = false;   // the device has gone on since
+  StepState state_;       // as it was when host and device agreed
+  bool agreed_ = false;   // the device has the host's state
+  bool ahead_ = false;    // the device has gone on since
   bool restart_ = false;  // micro-steps are to be dropped
   uint64_t scaler_version_ = 0, optimizer_version_ = 0;
   uint64_t enqueued_ = 0, told_ = 0;  // outcomes

@@ -115,8 +115,8 @@ class Optimizer {
   void follow(StateSource* source) { source_of_state_ = source; }  // null: nobody does
   StateSource* source_of_state() const { return source_of_state_; }
   void adopt(uint64_t applied_steps) { applied_steps_ = applied_steps; }  // by the source
-  uint64_t version() const { return version_; }                           // changes with every change that the host makes
-  void report_overflows(const UpdateResult& result);                      // logs what is new
+  uint64_t version() const { return version_; }       // changes with every change that the host makes
+  void report_overflows(const UpdateResult& result);  // logs what is new
 
   // The scaler that stands in where none is given: scale 1, counts skips.
   Scaler& scaler_off() { return scaler_off_; }

@@ -56,8 +56,6 @@ Schedule::Schedule(const mpt_schedule_options& options, const char* who) {
   rule_.table_length = static_cast<int64_t>(table_.size());
 }
 
-double Schedule::factor(uint64_t step) const {
-  return schedule_factor(rule(), static_cast<int64_t>(step));
-}
+double Schedule::factor(uint64_t step) const { return schedule_factor(rule(), static_cast<int64_t>(step)); }
 
 }  // namespace mpt

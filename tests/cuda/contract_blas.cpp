@@ -76,7 +76,7 @@ struct Size {
   int64_t m, n, k;
   int alignment;  // of pointers and leading dimensions, in bytes; 0: of an element
 };
-constexpr Size sizes[] = {{1, 1, 1, 0},    {3, 5, 7, 0},      {16, 8, 24, 16},
+constexpr Size sizes[] = {{1, 1, 1, 0},    {3, 5, 7, 0},     {16, 8, 24, 16},
                           {33, 17, 65, 0}, {40, 24, 64, 16}, {9, 16, 200, 16}};
 
 constexpr double gelu_linear = 0.7978845608028654, gelu_cubic = 0.044715;  // sqrt(2 / pi)

@@ -37,19 +37,17 @@ static FILE* screen; /* the real standard error */
   } while (0)
 
 /* The library's functions, each found by its name. */
-#define FUNCTIONS(X)                                                                                                   \
-  X(mpt_version)                                                                                                       \
-  X(mpt_build_info)                                                                                                    \
-  X(mpt_status_name)                                                                                                   \
-  X(mpt_dtype_size)                                                                                                    \
-  X(mpt_last_error_message) X(mpt_context_options_init) X(mpt_context_create) X(mpt_context_threads)                   \
-      X(mpt_context_destroy) X(mpt_model_create) X(mpt_model_check) X(mpt_model_destroy) X(mpt_model_dim) X(mpt_input) \
-          X(mpt_linear) X(mpt_gelu) X(mpt_layer_norm) X(mpt_dropout) X(mpt_cross_entropy) X(mpt_scale)                 \
-              X(mpt_params_options_init) X(mpt_params_create) X(mpt_params_destroy) X(mpt_params_count)                \
-                  X(mpt_params_name) X(mpt_params_tensor) X(mpt_params_get) X(mpt_optimizer_options_init)              \
-                      X(mpt_optimizer_create) X(mpt_optimizer_destroy) X(mpt_scaler_create) X(mpt_scaler_destroy)      \
-                          X(mpt_trainer_create) X(mpt_trainer_destroy) X(mpt_trainer_step) X(mpt_step_result_init)     \
-                              X(mpt_trainer_save) X(mpt_trainer_load) X(mpt_trainer_evaluate)
+/* clang-format off */
+#define FUNCTIONS(X) \
+  X(mpt_version) X(mpt_build_info) X(mpt_status_name) X(mpt_dtype_size) X(mpt_last_error_message) \
+  X(mpt_context_options_init) X(mpt_context_create) X(mpt_context_threads) X(mpt_context_destroy) \
+  X(mpt_model_create) X(mpt_model_check) X(mpt_model_destroy) X(mpt_model_dim) X(mpt_input) X(mpt_linear) \
+  X(mpt_gelu) X(mpt_layer_norm) X(mpt_dropout) X(mpt_cross_entropy) X(mpt_scale) X(mpt_params_options_init) \
+  X(mpt_params_create) X(mpt_params_destroy) X(mpt_params_count) X(mpt_params_name) X(mpt_params_tensor) \
+  X(mpt_params_get) X(mpt_optimizer_options_init) X(mpt_optimizer_create) X(mpt_optimizer_destroy) \
+  X(mpt_scaler_create) X(mpt_scaler_destroy) X(mpt_trainer_create) X(mpt_trainer_destroy) X(mpt_trainer_step) \
+  X(mpt_step_result_init) X(mpt_trainer_save) X(mpt_trainer_load) X(mpt_trainer_evaluate)
+/* clang-format on */
 #define DECLARE(name) static __typeof__(name)* p_##name;
 FUNCTIONS(DECLARE)
 

@@ -143,7 +143,8 @@ class Engine final : public StepEngine {
 
 }  // namespace
 
-std::unique_ptr<StepEngine> make_step_engine(Device& device, Stream stream, FlatPasses& passes, const StepRules& rules) {
+std::unique_ptr<StepEngine> make_step_engine(Device& device, Stream stream, FlatPasses& passes,
+                                             const StepRules& rules) {
   const CurrentDevice current(device);
   return std::make_unique<Engine>(device, stream, passes, rules);
 }

@@ -135,7 +135,9 @@ class CudaDevice final : public Device {
   void wait(Stream stream, Event event) override {
     check(cudaStreamWaitEvent(native(stream), native_event(event), 0), "cudaStreamWaitEvent");
   }
-  void synchronize_event(Event event) override { check(cudaEventSynchronize(native_event(event)), "cudaEventSynchronize"); }
+  void synchronize_event(Event event) override {
+    check(cudaEventSynchronize(native_event(event)), "cudaEventSynchronize");
+  }
   bool has_happened(Event event) override {
     const cudaError_t error = cudaEventQuery(native_event(event));
     if (error == cudaErrorNotReady) {
