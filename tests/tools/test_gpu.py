@@ -214,6 +214,12 @@ class Stages(InFolder):
         with self.assertRaisesRegex(gpu_run.Wrong, "fp32"):
             gpu_stages.compare_curves(exact, near, nan)
 
+    def test_every_table_is_run(self):
+        found = gpu_stages.files_with_cases("ops")
+        tables = {path.stem for path in (ROOT / "tests/ops").glob("*.cpp") if "OpTable table(" in path.read_text()}
+        self.assertGreater(len(tables), 5)
+        self.assertLessEqual(tables, set(found))
+
     def test_steps_name_programs_of_the_build(self):
         build = self.folder / "build"
         for steps in (gpu_stages.correctness(build, self.folder, "python3"), gpu_stages.figures(build, self.folder, "python3")):
