@@ -33,7 +33,7 @@ if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_L
   target_compile_options(mpt_flags INTERFACE -Wno-restrict)
 endif()
 if(MPT_WERROR)
-  target_compile_options(mpt_flags INTERFACE -Werror)
+  target_compile_options(mpt_flags INTERFACE $<$<COMPILE_LANGUAGE:C,CXX>:-Werror>)
 endif()
 
 if(MPT_SANITIZE)
