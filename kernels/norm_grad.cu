@@ -87,8 +87,17 @@ __device__ __forceinline__ void store_part(const Row& features, const float (&su
   __syncthreads();
 }
 
+// Vector j of a row of FP32 numbers.
+__device__ __forceinline__ void load_row_vector(const float* tensor, const Row& row, int j,
+                                                float (&x)[1][vector_length]) {
+  const int64_t at[1] = {row.start + row.index(j, 0)};
+  const int32_t count[1] = {row.held() - j * vector_length};
+  load_vectors(tensor, Element::f32, row.access == RowAccess::vector, at,
+               row.access == RowAccess::scalar ? row.threads : 1, count, 0, x);
+}
+
 template <int V, int Block>
-__global__ void __launch_bounds__(Block, 512 / Block)
+__global__ void __launch_bounds__(Block, V == 1 ? 512 / Block : 1)
     grad_held(NormGradArgs a, int32_t threads, int64_t chunk, RowAccess access) {
   MPT_SHARED(float, room, 4 * Block / warp_size);
   // A whole block as one group needs no room to add groups.
@@ -99,7 +108,10 @@ __global__ void __launch_bounds__(Block, 512 / Block)
   const Row features{0, a.n, threads, lane, access};
   const float count = static_cast<float>(a.n);
   float weight[V][vector_length], dweight[V][vector_length] = {}, dbias[V][vector_length] = {};
-  if (a.weight != nullptr && a.dx != nullptr) load_row(a.weight, Element::f32, features, 0, weight);
+  // Blocks of 512 threads have 128 registers for each, too few to hold the weights as well: they come from the cache.
+  constexpr bool held = Block <= 256;
+  const bool weighted = a.weight != nullptr && a.dx != nullptr;
+  if (held && weighted) load_row(a.weight, Element::f32, features, 0, weight);
   int turn = 0;
   for (int64_t begin = first; begin < last; begin += groups, turn ^= 1) {
     const int64_t number = begin + group;
@@ -115,10 +127,17 @@ __global__ void __launch_bounds__(Block, 512 / Block)
         x[j][k] = (x[j][k] - mean) * rstd;
         dweight[j][k] = fused_multiply_add(dy[j][k], x[j][k], dweight[j][k]);
         dbias[j][k] += dy[j][k];
-        if (a.weight != nullptr) dy[j][k] *= weight[j][k];
       }
     }
     if (a.dx == nullptr) continue;
+    MPT_UNROLL
+    for (int j = 0; j < V; ++j) {
+      if (!weighted) break;
+      float w[1][vector_length];
+      if (!held) load_row_vector(a.weight, features, j, w);
+      MPT_UNROLL
+      for (int k = 0; k < vector_length; ++k) dy[j][k] *= held ? weight[j][k] : w[0][k];
+    }
     Pair sums{0, 0};
     MPT_UNROLL
     for (int j = 0; j < V; ++j) {

@@ -42,6 +42,10 @@ std::vector<OpCase> table_cases() {
       }
     }
   }
+  // Rows longer than a GPU's block holds, and as many classes as a tokenizer has.
+  for (const Shape& shape : {Shape{3, 5003}, Shape{2, 50304}})
+    cases.push_back(
+        {"mean long " + text(shape), {{shape, -4, 4}, labels(shape, -100, false)}, cross_entropy({true, 0.1, -100})});
   const Input all_ignored{.shape = {5}, .dtype = DType::i32, .values = std::vector<double>(5, -100.0)};
   cases.push_back({"mean all ignored", {{{5, 7}}, all_ignored}, cross_entropy({true, 0, -100})});
   cases.push_back({"sum all ignored", {{{5, 7}}, all_ignored}, cross_entropy({false, 0.1, -100})});

@@ -45,6 +45,13 @@ std::vector<OpCase> table_cases() {
         {"rms residual " + text(shape), {{shape}, parameter(width), {shape}}, norm(true, true, false, true), false});
     cases.push_back({"layer residual bare " + text(shape), {{shape}, {shape}}, norm(false, false, false, true), false});
   }
+  // Rows that a GPU's block holds as a whole, and rows longer than that.
+  for (const Shape& shape : {Shape{3, 5000}, Shape{2, 8200}}) {
+    const int64_t width = shape[-1];
+    cases.push_back(
+        {"layer long " + text(shape), {{shape}, parameter(width), parameter(width)}, norm(false, true, true)});
+    cases.push_back({"rms long " + text(shape), {{shape}, parameter(width)}, norm(true, true, false)});
+  }
   // A mean far from zero: E[x^2] - E[x]^2 would lose the variance.
   cases.push_back({"layer far from zero 5x257", {{{5, 257}, 1000, 1002}}, norm(false, false, false)});
   cases.push_back({"layer of equal values 2x64", {{.shape = {2, 64}, .low = 3, .high = 3}}, norm(false, false, false)});
