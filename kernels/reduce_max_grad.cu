@@ -55,7 +55,7 @@ __device__ __forceinline__ Best best_of_group(Best x, int32_t threads, const Bes
   return x;
 }
 
-__global__ void __launch_bounds__(reduce_threads)
+__global__ void __launch_bounds__(reduce_threads, 2)
     find_in_runs(ReduceShape s, ReduceMaxGradArgs a, RunsPlan p, RowAccess access, BestRoom found) {
   MPT_SHARED(float, values, reduce_threads / warp_size);
   MPT_SHARED(int64_t, places, reduce_threads / warp_size);
